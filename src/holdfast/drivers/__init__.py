@@ -1,0 +1,1 @@
+"""Drivers perform the operations of programs, each in its own way of waiting."""
