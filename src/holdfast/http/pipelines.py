@@ -1,0 +1,138 @@
+"""Several requests on one connection before the first answer is there (RFC 9112 9.3.2)."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING
+
+from holdfast.errors import HoldfastError, NetworkError
+from holdfast.http.bodies import BytesBody
+from holdfast.http.exchange import exchange, receive_head, send_request
+from holdfast.http.failures import translated
+from holdfast.http.readers import BodyReader
+from holdfast.http.responses import Response
+from holdfast.wire.http1 import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.http.connections import Connection
+    from holdfast.http.pools import ConnectionPool
+    from holdfast.http.requests import Request
+    from holdfast.ops import Program
+
+__all__ = ["Pipeline"]
+
+#: Requests under way at once. Both bounds keep what the server may have to hold back small enough
+#: for the buffers in between, so that neither side waits for the other for ever.
+DEPTH = 16
+BYTES = 1 << 16
+
+
+class Pipeline:
+    """Requests to one origin, answered in order.
+
+    `next` is a program for the next response. When the connection breaks, what has no answer yet
+    is sent again on another one if every request of it is idempotent; otherwise that is an error.
+    A request without a body in memory, and HEAD, go alone.
+    """
+
+    def __init__(self, pool: ConnectionPool, requests: Sequence[Request]) -> None:
+        self._pool = pool
+        self._waiting = deque(requests)
+        self._sent: deque[Request] = deque()
+        self._connection: Connection | None = None
+        self._answered = False  # whether this connection has answered anything
+
+    def next(self) -> Program[Response | None]:
+        """Return the next response, None after the last."""
+        if not self._sent and not self._waiting:
+            self._give_back()
+            return None
+        total = (self._sent or self._waiting)[0].timeout.total
+        deadline = inf if total is None else self._pool.clock() + total
+        while True:
+            try:
+                if not self._sent and _alone(self._waiting[0]):
+                    self._give_back()
+                    return (yield from exchange(self._pool, self._waiting.popleft(), deadline))
+                yield from self._send(deadline)
+                return (yield from self._receive(deadline))
+            except NetworkError:
+                answered, self._answered = self._answered, False
+                self.close()
+                if not answered or not all(request.idempotent for request in self._sent):
+                    raise
+                # The server closed after some answers, as many do after a number of requests.
+                self._waiting.extendleft(reversed(self._sent))
+                self._sent.clear()
+
+    def _send(self, deadline: float) -> Program[None]:
+        """Send what fits, and at least one when nothing is under way."""
+        size = 0
+        while self._waiting and len(self._sent) < DEPTH and size < BYTES:
+            request = self._waiting[0]
+            if _alone(request):
+                return
+            sure = not request.idempotent
+            connection = self._connection or self._pool.take(sure)
+            if connection is None:
+                connection = yield from self._pool.connect(request.timeout, deadline)
+            self._answered = self._answered or connection.used
+            connection.parser.pipelined = True
+            connection.parser.bodiless = False
+            self._connection = connection
+            self._sent.append(self._waiting.popleft())
+            size += len(request.target) + (request.body.length or 0 if request.body else 0)
+            try:
+                broken = yield from send_request(connection, self._pool, request, deadline)
+            except OSError as error:
+                raise translated(error, self._pool, request.timeout, deadline) from error
+            if broken is not None:
+                return  # the answers that are on their way come first
+
+    def _receive(self, deadline: float) -> Program[Response]:
+        connection = self._connection
+        assert connection is not None
+        request = self._sent[0]
+        try:
+            message = yield from receive_head(connection, self._pool, request.timeout, deadline)
+            response = Response(request, self._pool.origin, message)
+            reader = BodyReader(
+                connection, self._pool, request, message, deadline, False, pipelined=True
+            )
+            response.content = yield from reader.read_all()
+        except (OSError, WireError, HoldfastError) as error:
+            raise translated(error, self._pool, request.timeout, deadline) from error
+        connection.parser.next()
+        self._sent.popleft()
+        self._answered = True
+        if not message.keep_alive:
+            self._waiting.extendleft(reversed(self._sent))
+            self._sent.clear()
+            self.close()
+        return response
+
+    def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.parser.pipelined = False
+            if connection.parser.surplus or connection.parser.heard:
+                connection.close()
+            else:
+                self._pool.give(connection)
+
+    def close(self) -> None:
+        """Give the connection back, or up when answers are still to come."""
+        if not self._sent:
+            self._give_back()
+            return
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _alone(request: Request) -> bool:
+    body = request.body
+    return request.method == "HEAD" or not (body is None or isinstance(body, BytesBody))

@@ -1,0 +1,262 @@
+"""The body of a response, read whole, piece by piece, or into a given buffer."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from holdfast.errors import HoldfastError, NetworkError, TooLarge, TooSlow, Truncated
+from holdfast.http.encodings import decoder
+from holdfast.http.failures import translated
+from holdfast.wire.http1 import LENGTH, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.http.connections import Connection
+    from holdfast.http.pools import ConnectionPool
+    from holdfast.http.requests import Request
+    from holdfast.ops import Program
+    from holdfast.wire.http1 import Message
+
+__all__ = ["BodyReader"]
+
+#: Seconds before the least bandwidth is asked for.
+GRACE = 1.0
+
+#: Bytes asked for at once: more would have the system map new pages for each.
+PIECE = 1 << 16
+
+
+class BodyReader:
+    """Reads one body and then gives the connection back; owns it until then.
+
+    `read` is a program for the next piece. `close` may be called at any time: a connection whose
+    body was not read to its end is closed. ``on_close`` functions are called once, with the
+    error that ended the reading or None. ``pipelined``: answers to other requests follow on the
+    same connection, which stays with the pipeline.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        pool: ConnectionPool,
+        request: Request,
+        message: Message,
+        deadline: float,
+        reusable: bool,
+        *,
+        pipelined: bool = False,
+    ) -> None:
+        self._connection: Connection | None = connection
+        self._pool = pool
+        self._request = request
+        self._timeout = request.timeout
+        self._message = message
+        self._parser = connection.parser
+        self._reusable = reusable
+        self._pipelined = pipelined
+        self._received = 0
+        self._complete = False
+        self._started = pool.clock()
+        self.deadline = deadline
+        self.on_close: list[Callable[[Exception | None], None]] = []
+        limit = request.max_body
+        try:
+            if limit is not None and message.length > limit and not connection.parser.complete:
+                raise TooLarge(f"the body is {message.length} bytes long, more than {limit}")
+            self._decoder = decoder(message.encoding, limit) if message.encoding else None
+        except HoldfastError:
+            self.close()
+            raise
+
+    def read(self) -> Program[bytes]:
+        """Return the next decoded piece of the body, b"" at its end."""
+        while True:
+            try:
+                data = yield from self._piece()
+                if self._decoder is None:
+                    return data
+                decoded = self._decoder.decode(data) if data else self._decoder.finish()
+            except (OSError, WireError, HoldfastError) as error:
+                failure = translated(error, self._pool, self._timeout, self.deadline)
+                self.close(failure)
+                raise failure from error
+            if decoded or not data:
+                return decoded
+
+    def read_all(self, into: Any = None) -> Program[Any]:
+        """Return the whole body; of ``into``, a writable buffer, the part that was filled."""
+        direct = (
+            self._decoder is None
+            and self._message.framing == LENGTH
+            and not self._pipelined
+            and not self._parser.complete
+        )
+        try:
+            if into is not None:
+                return (yield from self._read_into(memoryview(into).cast("B"), direct))
+            if direct:
+                return (yield from self._read_known())
+            pieces = []
+            while data := (yield from self.read()):
+                pieces.append(data)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        except (OSError, WireError, HoldfastError) as error:
+            raise translated(error, self._pool, self._timeout, self.deadline) from error
+        finally:
+            self.close()
+
+    def _read_into(self, view: memoryview, direct: bool) -> Program[memoryview]:
+        if direct and self._message.length > len(view):
+            raise TooLarge(f"the body is {self._message.length} bytes long, the buffer {len(view)}")
+        filled = 0
+        while True:
+            if direct and not self._parser.pieces and not self._parser.complete:
+                filled += yield from self._receive_into(view[filled:])
+                continue
+            data = yield from self.read()
+            if not data:
+                return view[:filled]
+            if len(data) > len(view) - filled:
+                raise TooLarge(f"the body does not fit into {len(view)} bytes")
+            view[filled : filled + len(data)] = data
+            filled += len(data)
+
+    def _read_known(self) -> Program[bytes]:
+        """Receive a body of known length straight into the bytes that are returned.
+
+        The promised length is not believed at once: the space doubles as the body comes in.
+        """
+        length = self._message.length
+        whole = io.BytesIO()
+        while self._parser.pieces:
+            whole.write((yield from self.read()))
+        filled = whole.tell()
+        while filled < length:
+            whole.seek(min(length, max(filled * 2, PIECE)) - 1)
+            whole.write(b"\0")
+            with whole.getbuffer() as view:
+                while filled < len(view):
+                    with view[filled:] as rest:
+                        filled += yield from self._receive_into(rest)
+        yield from self.read()  # the end, which gives the connection back
+        return whole.getvalue()  # no copy: BytesIO shares its bytes
+
+    def _piece(self) -> Program[bytes]:
+        message = self._message
+        parser = self._parser
+        while True:
+            connection = self._connection
+            if connection is None:
+                if self._complete:
+                    return b""
+                raise NetworkError("the response was closed before its end")
+            if parser.pieces:
+                data = parser.pieces.pop(0)
+                self._count(len(data))
+                return data
+            if parser.complete:
+                self._finish()
+                return b""
+            if message.framing == LENGTH and not self._pipelined:
+                left = message.length - self._received
+                data = yield from self._receive(connection, min(left, PIECE))
+                if len(data) > left:
+                    parser.surplus = True
+                    data = data[:left]
+                self._count(len(data))
+                if self._received == message.length:
+                    parser.skip_body()
+                return data
+            data = yield from self._receive(connection, PIECE)
+            if data:
+                parser.feed(data)
+
+    def _receive_into(self, view: memoryview) -> Program[int]:
+        """Receive a part of a body of known length past the parser."""
+        connection = self._connection
+        if connection is None:
+            raise NetworkError("the response was closed before its end")
+        left = self._message.length - self._received
+        try:
+            # Released at once: what exports its memory cannot grow.
+            with view[:left] as part:
+                size: int = yield from connection.receive_into(part, self._until())
+        except TimeoutError:
+            raise self._too_late() from None
+        if not size:
+            raise self._truncated()
+        self._count(size)
+        if self._received == self._message.length:
+            self._parser.skip_body()
+        return size
+
+    def _receive(self, connection: Connection, limit: int) -> Program[bytes]:
+        try:
+            data = yield from connection.receive(self._until(), limit)
+        except TimeoutError:
+            raise self._too_late() from None
+        if not data and not self._parser.end():
+            raise self._truncated()
+        return data
+
+    def _until(self) -> float:
+        until = self.deadline
+        timeout = self._timeout
+        if timeout.read is not None:
+            until = min(until, self._pool.clock() + timeout.read)
+        if timeout.min_bandwidth is not None:
+            until = min(until, self._started + GRACE + self._received / timeout.min_bandwidth)
+        return until
+
+    def _too_late(self) -> Exception:
+        """Return the error for the limit that ended a wait."""
+        now = self._pool.clock()
+        rate = self._timeout.min_bandwidth
+        if now >= self.deadline or rate is None:
+            return TimeoutError()
+        if now >= self._started + GRACE + self._received / rate:
+            return TooSlow(
+                f"the body came in slower than {rate:g} bytes/s "
+                f"({self._received} bytes in {now - self._started:.3g} s)"
+            )
+        return TimeoutError()
+
+    def _truncated(self) -> Truncated:
+        promised = f" of {self._message.length}" if self._message.framing == LENGTH else ""
+        return Truncated(
+            f"it closed the connection in the middle of the body ({self._received}{promised} bytes)"
+        )
+
+    def _count(self, size: int) -> None:
+        self._received += size
+        limit = self._request.max_body
+        if limit is not None and self._received > limit:
+            raise TooLarge(f"the body is longer than {limit} bytes")
+
+    def _finish(self) -> None:
+        connection, self._connection = self._connection, None
+        self._complete = True
+        if connection is None or self._pipelined:
+            return
+        if self._reusable and self._message.keep_alive and not self._parser.surplus:
+            self._pool.give(connection)
+        else:
+            connection.close()
+        self._tell(None)
+
+    def _tell(self, error: Exception | None) -> None:
+        listeners, self.on_close = self.on_close, []
+        for listener in listeners:
+            listener(error)
+
+    def close(self, error: Exception | None = None) -> None:
+        """Give the connection back, or up when the body was not received to its end."""
+        if self._parser.complete and error is None:
+            self._finish()
+            return
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            self._tell(error)
