@@ -1,0 +1,55 @@
+"""Retries: how many, when, and of what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.policy.backoff import exponential
+from holdfast.policy.checks import at_least, limit, positive
+
+__all__ = ["Retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Attempts with exponential backoff and full jitter.
+
+    ``attempts``: how many there may be, the first one included. ``base``, ``factor``, ``cap``:
+    before the n-th retry the wait is random between 0 and ``base · factor^(n-1)``, at most
+    ``cap``, in seconds ("full jitter" of the AWS Architecture Blog, "Exponential Backoff And
+    Jitter"). ``statuses``: answers that are worth another attempt. ``attempt_timeout``: seconds
+    that one attempt may take, None for all that is left of the call's time.
+    """
+
+    attempts: int = 3
+    base: float = 0.025
+    factor: float = 2.0
+    cap: float = 1.0
+    statuses: frozenset[int] = frozenset({429, 502, 503, 504})
+    attempt_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "attempts")
+        positive(self, "base", "factor", "cap")
+        limit(self, "attempt_timeout")
+        object.__setattr__(self, "statuses", _codes(self.statuses))
+
+    def delay(self, retry: int, random: Callable[[], float]) -> float:
+        """Return the seconds to wait before the ``retry``-th retry, counted from 1.
+
+        ``random`` returns numbers from 0 to 1.
+        """
+        return exponential(self.base, self.factor, retry - 1, self.cap) * random()
+
+
+def _codes(statuses: Any) -> frozenset[int]:
+    try:
+        codes = frozenset(statuses)
+    except TypeError:
+        codes = frozenset({None})
+    for code in codes:
+        if not isinstance(code, int) or not 100 <= code <= 599:  # True is 1
+            raise ValueError(f"Retry: statuses must be codes from 100 to 599, not {statuses!r}")
+    return codes
