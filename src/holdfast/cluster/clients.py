@@ -1,0 +1,389 @@
+"""`Cluster` and `AsyncCluster`: the plain API, with the names of requests and httpx."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
+
+from holdfast.cluster.core import EJECTION, POLICY, ClusterCore, shown
+from holdfast.cluster.streams import AsyncStream, Stream
+from holdfast.drivers import asyncio as asyncio_driver
+from holdfast.drivers import blocking
+from holdfast.errors import InvalidRequest, NoEndpointError
+from holdfast.http.bodies import body_of
+from holdfast.http.limits import Timeout, TimeoutTypes
+from holdfast.http.pools import Transport
+from holdfast.http.redirects import DEFAULT
+from holdfast.http.requests import Request
+from holdfast.http.responses import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    from holdfast.cluster.balancers import BalancerTypes
+    from holdfast.cluster.endpoints import Endpoint
+    from holdfast.cluster.health import Ejection
+    from holdfast.http.bodies import ContentTypes
+    from holdfast.http.headers import HeaderTypes
+    from holdfast.http.pools import AuthTypes
+    from holdfast.http.tls import CertTypes, VerifyTypes
+    from holdfast.ops import Program
+    from holdfast.policy import Policy
+
+__all__ = ["AsyncCluster", "Cluster", "Options"]
+
+R = TypeVar("R")
+
+_OPTIONS = frozenset(
+    {
+        "content",
+        "data",
+        "expect_continue",
+        "follow_redirects",
+        "headers",
+        "idempotent",
+        "into",
+        "json",
+        "max_body",
+        "params",
+        "timeout",
+    }
+)
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of a call.
+
+    ``params``: the query, as a mapping or pairs. ``headers``: a mapping or pairs. One body of:
+    ``json``, an object; ``content``, bytes, str, a binary file or an iterable of bytes; ``data``,
+    a form as a mapping or pairs. ``timeout``: seconds in all, ``(connect, read)``, a `Timeout`,
+    or None. ``follow_redirects``: a flag or the most to follow. ``idempotent``: whether the
+    request may be repeated when it may have been carried out; by default its method tells.
+    ``expect_continue``: ask before the body is sent. ``into``: a writable buffer for the answer's
+    body. ``max_body``: the answer's size limit in bytes, decoded.
+    """
+
+    params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
+    headers: HeaderTypes | None
+    json: Any
+    content: ContentTypes | None
+    data: Any
+    timeout: TimeoutTypes
+    follow_redirects: bool | int
+    idempotent: bool | None
+    expect_continue: bool
+    into: Any
+    max_body: int | None
+
+
+class _Caller(Generic[R]):
+    """What both clusters share; R is what a call returns."""
+
+    def __init__(
+        self,
+        hosts: Iterable[str] | str,
+        *,
+        policy: Policy = POLICY,
+        balancer: BalancerTypes = "p2c",
+        ejection: Ejection | None = EJECTION,
+        headers: HeaderTypes | None = None,
+        auth: AuthTypes = None,
+        timeout: Timeout | None = None,
+        follow_redirects: bool | int = False,
+        verify: VerifyTypes = True,
+        cert: CertTypes = None,
+        proxy: str | None = None,
+        no_proxy: str | Iterable[str] | None = None,
+        trust_env: bool = False,
+        max_idle: int = 100,
+        idle_timeout: float = 60.0,
+        **core: Any,
+    ) -> None:
+        hosts = [hosts] if isinstance(hosts, str) else list(hosts)
+        if not hosts:
+            raise NoEndpointError("a cluster needs at least one host")
+        transport = Transport(
+            verify=verify,
+            cert=cert,
+            auth=auth,
+            headers=headers,
+            proxy=proxy,
+            no_proxy=no_proxy,
+            trust_env=trust_env,
+            max_idle=max_idle,
+            idle_timeout=idle_timeout,
+            **{key: core.pop(key) for key in ("limits", "source_address") if key in core},
+            **({"clock": core["clock"]} if "clock" in core else {}),
+        )
+        self._core = ClusterCore(
+            hosts,
+            policy=policy,
+            balancer=balancer,
+            ejection=ejection,
+            transport=transport,
+            **core,
+        )
+        self._timeout = timeout if timeout is not None else Timeout(total=policy.timeout)
+        self._redirects = _count(follow_redirects)
+        # Requests that are just a path are the most common ones, and often the same again.
+        self._plain_get = lru_cache(maxsize=1024)(partial(self._build, "GET", options={}))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._core.endpoints!r}>"
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All endpoints, in the order of the hosts, with their load and health."""
+        return self._core.endpoints.all
+
+    def request(self, method: str, path: str, **options: Unpack[Options]) -> R:
+        """Call the cluster: one endpoint, and others when that fails, as the policy says.
+
+        Returns a `Response`, also for error statuses. Raises `HoldfastError`: an `OSError` for
+        what the network did, a `ValueError` (`InvalidRequest`) for arguments; its ``attempts``
+        tell what was tried.
+        """
+        return self._run(self._core.call(self._build(method, path, options)))
+
+    def get(self, path: str, **options: Unpack[Options]) -> R:
+        """Send a GET; see `request`."""
+        if options:
+            return self.request("GET", path, **options)
+        return self._run(self._core.call(self._plain_get(path)))
+
+    def head(self, path: str, **options: Unpack[Options]) -> R:
+        """Send a HEAD; see `request`."""
+        return self.request("HEAD", path, **options)
+
+    def options(self, path: str, **options: Unpack[Options]) -> R:
+        """Send an OPTIONS; see `request`."""
+        return self.request("OPTIONS", path, **options)
+
+    def delete(self, path: str, **options: Unpack[Options]) -> R:
+        """Send a DELETE; see `request`."""
+        return self.request("DELETE", path, **options)
+
+    def post(self, path: str, **options: Unpack[Options]) -> R:
+        """Send a POST; see `request`."""
+        return self.request("POST", path, **options)
+
+    def put(self, path: str, **options: Unpack[Options]) -> R:
+        """Send a PUT; see `request`."""
+        return self.request("PUT", path, **options)
+
+    def patch(self, path: str, **options: Unpack[Options]) -> R:
+        """Send a PATCH; see `request`."""
+        return self.request("PATCH", path, **options)
+
+    #: Runs a program: the driver.
+    _run: Callable[[Program[Response]], R]
+
+    def _build(self, method: str, path: str, options: Options, stream: bool = False) -> Request:
+        if not options and not stream:
+            return Request(method, path, self._timeout, self._redirects)
+        if not options.keys() <= _OPTIONS:
+            unknown = ", ".join(sorted(options.keys() - _OPTIONS))
+            raise TypeError(f"unknown option of a call: {unknown}")
+        get = options.get
+        timeout = self._timeout
+        if "timeout" in options:
+            timeout = Timeout.of(options["timeout"], timeout)
+        follow = get("follow_redirects")
+        return Request(
+            method,
+            path,
+            timeout,
+            self._redirects if follow is None else _count(follow),
+            params=get("params"),
+            headers=get("headers"),
+            body=body_of(get("content"), get("json"), get("data")),
+            expect_continue=get("expect_continue", False),
+            idempotent=get("idempotent"),
+            into=get("into"),
+            max_body=get("max_body"),
+            stream=stream,
+        )
+
+    def _broadcast(
+        self,
+        method: str,
+        path: str,
+        hosts: Iterable[str] | None,
+        return_exceptions: bool,
+        options: Options,
+    ) -> Program[list[Any]]:
+        endpoints = self.endpoints
+        if hosts is not None:
+            names = {endpoint.name: endpoint for endpoint in endpoints}
+            try:
+                endpoints = tuple(names[shown(host)] for host in hosts)
+            except KeyError as error:
+                raise ValueError(f"{error.args[0]!r} is not a host of this cluster") from None
+        # A body that can be sent only once cannot be sent to all.
+        requests = [(endpoint, self._build(method, path, options)) for endpoint in endpoints]
+        if len(requests) > 1 and (body := requests[0][1].body) is not None and not body.shared:
+            raise ValueError("a broadcast needs a body in memory: json, data or bytes")
+        results = yield from self._core.broadcast(requests)
+        if not return_exceptions:
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+        return results
+
+
+class Cluster(_Caller[Response]):
+    """Hosts that are called as one, from threads.
+
+    Safe to share among threads. Use it as a context manager, or `close` it.
+
+    ``hosts``: strings such as ``"name:port"``, ``"https://name/base"``, ``"[::1]:8000"`` or
+    ``"unix:/path"``. ``policy``: what is done so that calls survive. ``balancer``: ``"p2c"``
+    (power of two choices), ``"peak-ewma"``, ``"round-robin"``, or a `Balancer`. ``ejection``:
+    when endpoints that fail are left out, None for never. ``headers`` and ``auth`` (a pair, or a
+    bearer token) go with each request. ``timeout``: a `Timeout` when more than the policy's total
+    is to be said. ``verify``, ``cert``, ``proxy``, ``no_proxy``, ``trust_env`` as in requests and
+    httpx. ``max_idle`` connections are kept for each host, ``idle_timeout`` seconds long. Further
+    keywords: ``limits``, ``source_address``, ``clock``, ``random``.
+    """
+
+    _run = staticmethod(blocking.run)
+
+    def stream(self, method: str, path: str, **options: Unpack[Options]) -> Stream:
+        """Call the cluster, and leave the body of the answer to be read: a context manager.
+
+        The call's total time ends with the head of the answer; for each part of the body the
+        limits ``read`` and ``min_bandwidth`` hold.
+        """
+        return Stream(self._core.call(self._build(method, path, options, stream=True)))
+
+    @overload
+    def broadcast(
+        self,
+        method: str,
+        path: str,
+        *,
+        hosts: Iterable[str] | None = None,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[Options],
+    ) -> list[Response]: ...
+
+    @overload
+    def broadcast(
+        self,
+        method: str,
+        path: str,
+        *,
+        hosts: Iterable[str] | None = None,
+        return_exceptions: bool,
+        **options: Unpack[Options],
+    ) -> list[Response | Exception]: ...
+
+    def broadcast(
+        self,
+        method: str,
+        path: str,
+        *,
+        hosts: Iterable[str] | None = None,
+        return_exceptions: bool = False,
+        **options: Unpack[Options],
+    ) -> Any:
+        """Call every host, or the named ones, at the same time, once each.
+
+        Returns the responses in the order of the hosts. When a host cannot be reached its error
+        is raised after the others have finished, or stands in its place in the list.
+        """
+        return blocking.run(self._broadcast(method, path, hosts, return_exceptions, options))
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncCluster(_Caller[Coroutine[Any, Any, Response]]):
+    """Hosts that are called as one, from asyncio; everything else as in `Cluster`.
+
+    Use it as an asynchronous context manager, or `aclose` it.
+    """
+
+    _run = staticmethod(asyncio_driver.run)
+
+    def stream(self, method: str, path: str, **options: Unpack[Options]) -> AsyncStream:
+        """Call the cluster, and leave the body to be read: an asynchronous context manager.
+
+        See `Cluster.stream`.
+        """
+        return AsyncStream(self._core.call(self._build(method, path, options, stream=True)))
+
+    @overload
+    async def broadcast(
+        self,
+        method: str,
+        path: str,
+        *,
+        hosts: Iterable[str] | None = None,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[Options],
+    ) -> list[Response]: ...
+
+    @overload
+    async def broadcast(
+        self,
+        method: str,
+        path: str,
+        *,
+        hosts: Iterable[str] | None = None,
+        return_exceptions: bool,
+        **options: Unpack[Options],
+    ) -> list[Response | Exception]: ...
+
+    async def broadcast(
+        self,
+        method: str,
+        path: str,
+        *,
+        hosts: Iterable[str] | None = None,
+        return_exceptions: bool = False,
+        **options: Unpack[Options],
+    ) -> Any:
+        """Call every host, or the named ones, at the same time; see `Cluster.broadcast`."""
+        return await asyncio_driver.run(
+            self._broadcast(method, path, hosts, return_exceptions, options)
+        )
+
+    async def aclose(self) -> None:
+        """Close the kept connections."""
+        self._core.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._core.close()
+
+
+def _count(follow: Any) -> int:
+    """Return how many redirects ``follow_redirects`` means."""
+    if isinstance(follow, bool):
+        return DEFAULT if follow else 0
+    if not isinstance(follow, int) or follow < 0:
+        raise InvalidRequest(f"follow_redirects is a flag or a count, not {follow!r}")
+    return follow
