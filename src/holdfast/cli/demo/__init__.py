@@ -1,0 +1,1 @@
+"""The demonstration: thousands of calls to three servers, while one is killed and comes back."""

@@ -1,0 +1,83 @@
+"""What a demonstration came to: numbers, for a table or as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Figures", "Report"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The calls of one phase, of one client, or all; latencies are in milliseconds.
+
+    ``errors`` counts the calls that were lost: those whose caller saw an error or a wrong answer.
+    ``servers`` tells how many each server answered.
+    """
+
+    name: str
+    calls: int
+    attempts: int
+    retries: int
+    errors: int
+    p50: float
+    p99: float
+    max: float
+    servers: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return an object for JSON."""
+        return {
+            "name": self.name,
+            "calls": self.calls,
+            "attempts": self.attempts,
+            "retries": self.retries,
+            "errors": self.errors,
+            "p50_ms": round(self.p50, 3),
+            "p99_ms": round(self.p99, 3),
+            "max_ms": round(self.max, 3),
+            "servers": self.servers,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole demonstration.
+
+    ``killed`` is the server that was killed, ``kills`` how often. ``losses`` tell of a
+    few calls that were lost, in words. ``came_back`` tells whether every client called the killed
+    server again after its return. ``recovery`` is for how many seconds a failing server was left
+    alone.
+    """
+
+    seconds: float
+    kills: int
+    killed: str
+    came_back: bool
+    total: Figures
+    phases: tuple[Figures, ...]
+    clients: tuple[Figures, ...]
+    losses: tuple[str, ...]
+    recovery: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether no call was lost."""
+        return not self.total.errors
+
+    def as_json(self) -> dict[str, Any]:
+        """Return one object for JSON; its figures are those of all calls together."""
+        return {
+            **self.total.as_json(),
+            "name": "demo",
+            "ok": self.ok,
+            "seconds": round(self.seconds, 3),
+            "kills": self.kills,
+            "killed": self.killed,
+            "came_back": self.came_back,
+            "recovery_seconds": self.recovery,
+            "phases": [figures.as_json() for figures in self.phases],
+            "clients": [figures.as_json() for figures in self.clients],
+            "losses": list(self.losses),
+        }

@@ -1,0 +1,116 @@
+"""A demonstration's report, as tables for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.console.consoles import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
+    from holdfast.console.report import Figures, Report
+
+__all__ = ["report_tables"]
+
+
+def report_tables(report: Report) -> RenderableType:
+    """Return the tables by phase, by client and by server, and the verdict."""
+    phases = _figures("phase", report.phases, attempts=True)
+    phases.rows[-1].end_section = True
+    phases.add_row(*_cells(report.total, attempts=True), style="bold")
+    parts: list[RenderableType] = [
+        "",
+        phases,
+        "",
+        _figures("client", report.clients, attempts=False),
+        "",
+        _servers(report),
+        Text(
+            f"The clusters leave a server that fails alone for {report.recovery:g} s only, so\n"
+            "that it comes back soon; by default it is 10 s, and 30 s when it is ejected.",
+            "dim",
+        ),
+        "",
+    ]
+    parts += [Text(f"lost, for example: {printable(loss)}", "red") for loss in report.losses]
+    parts.append(_verdict(report))
+    return Group(*parts)
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _figures(first: str, rows: Iterable[Figures], attempts: bool) -> Table:
+    counts = ("calls", "attempts", "retries") if attempts else ("calls", "retries")
+    table = _table(first, *counts, "errors", "p50 ms", "p99 ms", "max ms")
+    for row in rows:
+        table.add_row(*_cells(row, attempts))
+    return table
+
+
+def _cells(row: Figures, attempts: bool) -> list[str | Text]:
+    return [
+        row.name,
+        f"{row.calls:,}",
+        *([f"{row.attempts:,}"] if attempts else []),
+        f"{row.retries:,}",
+        Text(f"{row.errors:,}", "red" if row.errors else "green"),
+        *(f"{value:.2f}" for value in (row.p50, row.p99, row.max)),
+    ]
+
+
+def _servers(report: Report) -> Table:
+    """Return where the calls went: the killed one gets none, and then its share again."""
+    phases = report.phases
+    table = _table("answered by", *(f"{phase.name}" for phase in phases), "")
+    table.columns[-1].justify = "left"
+    for host in report.total.servers:
+        killed = host == report.killed
+        table.add_row(
+            host,
+            *(_share(phase, host) for phase in phases),
+            "killed, started again" if killed else "",
+            style="yellow" if killed else None,
+        )
+    return table
+
+
+def _share(phase: Figures, host: str) -> str:
+    calls = phase.servers[host]
+    answered = sum(phase.servers.values())
+    return f"{calls:,} {calls / answered if answered else 0:4.0%}"
+
+
+def _verdict(report: Report) -> Text:
+    total = report.total
+    text = Text(
+        f"{total.calls:,} calls, {_count(report.kills, 'kill')}, {total.attempts:,} attempts, "
+        f"{_count(total.retries, 'retry', 'retries')}, {_count(total.errors, 'error')} "
+        f"in {report.seconds:.1f} s\n"
+    )
+    if report.ok:
+        text.append("No call was lost.", "bold green")
+    elif total.errors == 1:
+        text.append("1 call was lost.", "bold red")
+    else:
+        text.append(f"{total.errors:,} calls were lost.", "bold red")
+    if not report.came_back:
+        text.append("\nThe killed server was not called again by every client.", "yellow")
+    return text
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
