@@ -18,7 +18,6 @@ import select
 import socket
 import sys
 from collections.abc import Callable
-from time import perf_counter
 
 BIG = 64 << 20
 SMALL_BODY = (
@@ -27,9 +26,6 @@ SMALL_BODY = (
 )
 END = b"\r\n\r\n"
 SEND_BUFFER = 4 << 20
-# Seconds to go on asking before going to sleep. A sleeping core takes tens of microseconds to wake,
-# and every client would be charged for that.
-SPIN = 0.0
 EPOLL_IN, EPOLL_OUT = 1, 4
 
 
@@ -192,29 +188,23 @@ class Server:
         del self.watched[descriptor], self.handlers[descriptor]
         connection.sock.close()
 
-    def run(self, spin: float) -> None:
-        """Answer until standard input ends."""
+    def run(self) -> None:
+        """Answer until standard input ends; sleep while nothing is asked, as any server does."""
         self.epoll.register(0, EPOLL_IN)
         handlers, poll = self.handlers, self.epoll.poll
-        asleep_at = 0.0
         while True:
-            events = poll(0 if perf_counter() < asleep_at else -1, 256)
-            if not events:
-                continue
-            for descriptor, mask in events:
+            for descriptor, mask in poll(-1, 256):
                 if descriptor == 0:
                     return
                 try:
                     handlers[descriptor](mask)
                 except (ConnectionError, BlockingIOError):
                     pass
-            asleep_at = perf_counter() + spin
 
 
 def main() -> None:
-    """Serve: the number of ports, the core to stay on (-1: any), seconds to spin."""
+    """Serve: the number of ports, the core to stay on (-1: any)."""
     ports, core = int(sys.argv[1]), int(sys.argv[2])
-    spin = float(sys.argv[3])
     if core >= 0:
         os.sched_setaffinity(0, {core})
     server = Server(ports)
@@ -222,7 +212,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    server.run(spin)
+    server.run()
 
 
 if __name__ == "__main__":

@@ -63,7 +63,6 @@ def serve(ports: int, core: int | None) -> Iterator[Target]:
         str(Path(server.__file__)),
         str(ports),
         str(-1 if core is None else core),
-        str(server.SPIN if core is not None else 0.0),
     ]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     with subprocess.Popen(

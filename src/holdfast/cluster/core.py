@@ -117,7 +117,7 @@ class ClusterCore:
             self._budget.deposit(now)
         limiter = self._limiter
         made: list[Attempt] = []
-        tried: list[Endpoint] = []
+        tried: tuple[Endpoint, ...] = ()
         outcome: Response | HoldfastError | None = None
         while True:
             try:
@@ -181,7 +181,7 @@ class ClusterCore:
             outcome = response or failure
             assert outcome is not None
             made.append(_attempt(made, endpoint, now - began, ended - now, outcome))
-            tried.append(endpoint)
+            tried = (*tried, endpoint)
             delay = self._retry_delay(request, outcome, made, attempts, ended, deadline)
             if isinstance(delay, str):
                 return self._give_up(outcome, made, began, delay, request)

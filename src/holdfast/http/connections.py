@@ -109,6 +109,8 @@ def connect(
     ``context`` makes the TLS context for https; ``source`` is the local address to bind.
     Raises ConnectError, ConnectTimeout or DeadlineExceeded.
     """
+    if proxy is not None:
+        name = f"{name} through the proxy {proxy.origin.name}"
     until = deadline
     if timeout.connect is not None:
         until = min(deadline, clock() + timeout.connect)

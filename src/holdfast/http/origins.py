@@ -15,6 +15,7 @@ from holdfast.ops import Address
 __all__ = ["Origin", "basic_auth"]
 
 _PORTS = {"http": 80, "https": 443}
+_ZONE = re.compile(r"[A-Za-z0-9._-]*")  # the interface of a link-local address
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 
 
@@ -49,11 +50,11 @@ class Origin:
         """
         if not isinstance(text, str):
             raise InvalidRequest(f"a host is a string such as 'name:port', not {text!r}")
-        if any(character <= " " or character == "\x7f" for character in text):
-            raise InvalidRequest(f"a host has no spaces or line breaks: {_shown(text)!r}")
         if text.startswith("unix:"):
             return cls._of_socket(text.removeprefix("unix:").removeprefix("//"), "")
-        if text.count(":") > 1 and "://" not in text and "[" not in text:
+        if any(character <= " " or character == "\x7f" for character in text):
+            raise InvalidRequest(f"a host has no spaces or line breaks: {_shown(text)!r}")
+        if text.count(":") > 1 and not any(mark in text for mark in ("://", "[", "@")):
             text = f"[{text}]"  # a bare IPv6 address
         try:
             parts = urlsplit(text if "://" in text else "http://" + text)
@@ -70,6 +71,8 @@ class Origin:
         credentials = None
         if parts.username is not None:
             credentials = basic_auth(unquote(parts.username), unquote(parts.password or ""))
+        if parts.netloc.rpartition("]")[2][:1] not in ("", ":") and "]" in parts.netloc:
+            raise InvalidRequest(f"not a host: {_shown(text)!r}")
         host = _checked(parts.hostname or "", text)
         if port == 0:
             raise InvalidRequest(f"port 0 cannot be called: {_shown(text)!r}")
@@ -124,6 +127,8 @@ def _checked(host: str, text: str) -> str:
     if ":" in host:
         try:
             ipaddress.ip_address(host)
+            if not _ZONE.fullmatch(host.partition("%")[2]):
+                raise ValueError
         except ValueError:
             raise InvalidRequest(f"not an IPv6 address: {_shown(text)!r}") from None
         return host

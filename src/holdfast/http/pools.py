@@ -195,14 +195,9 @@ class ConnectionPool:
         parser.pieces.clear()
         connection.used = True
         connection.idle_since = self.clock()
-        if len(self._idle) < self.max_idle:
-            self._idle.append(connection)  # atomic
-            if len(self._idle) <= self.max_idle and not self._closed:
-                return
-            # Another thread was faster, or has closed the pool.
+        self._idle.append(connection)  # atomic
+        if len(self._idle) > self.max_idle or self._closed:
             self._trim()
-            return
-        connection.close()
 
     def begin(self, request: Request, deadline: float, now: float) -> Connection | None:
         """Prepare an ordinary exchange, which needs no program of its own.
@@ -218,7 +213,10 @@ class ConnectionPool:
             self._idle.append(connection)
             return None
         operation = connection.round_trip
-        operation.data = request.head(self.prefix, self.defaults)
+        defaults, data = request.sent
+        if defaults is not self.defaults:
+            data = request.head(self.prefix, self.defaults)
+        operation.data = data
         operation.deadline = deadline
         return connection
 

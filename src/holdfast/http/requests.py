@@ -55,8 +55,8 @@ class Request:
     bare = True
     #: Whether the answer's body is wanted whole, as bytes of any length.
     plain = True
-    # What was sent last, and with which defaults: to send again is cheap.
-    _sent: tuple[Any, bytes] = (None, b"")
+    #: The head that was made last, and with which defaults: the same again need not be made.
+    sent: tuple[Any, bytes] = (None, b"")
     #: Whether it is one for `ConnectionPool.begin`: bare, plain, and without further wishes.
     ordinary = True
 
@@ -137,7 +137,7 @@ class Request:
 
     def drop(self, names: Collection[str]) -> None:
         """Leave out the headers with these lower-case names."""
-        self._sent = (None, b"")
+        self.sent = (None, b"")
         self.headers = [item for item in self.headers if item[0].lower() not in names]
         self.names = {name.lower() for name, _ in self.headers}
 
@@ -148,14 +148,11 @@ class Request:
         """
         body = self.body
         if self.bare:
-            sent = self._sent  # one read: other threads may send the same request
-            if sent[0] is defaults:
-                return sent[1]
             # Each part was checked when it was made.
             text = f"{self.method} {prefix}{self.target} HTTP/1.1\r\n{defaults.text}"
-            wire = text.encode("latin-1")
-            self._sent = (defaults, wire)
-            return wire
+            head = text.encode("latin-1")
+            self.sent = (defaults, head)
+            return head
         headers = list(self.headers)
         if body is not None:
             if body.content_type is not None and "content-type" not in self.names:

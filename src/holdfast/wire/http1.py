@@ -260,30 +260,33 @@ class ResponseParser:
         if self._held:
             data = self._held + data
             self._held = b""
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4 or not data.startswith(_PREFIX):
-            self._feed_oddity(data)
-            return
-        head = data[:end]
-        if end > self._small:
-            self._check(head)
+        known = self._known
+        if known is not None and data.startswith(known.head):
+            # A busy server's answers to like requests have like heads, for a second at a time.
+            head = known.head
+        else:
+            known = None
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4 or not data.startswith(_PREFIX):
+                self._feed_oddity(data)
+                return
+            head = data[:end]
+            if end > self._small:
+                self._check(head)
         if not self._may_begin:
             # The last message took both.
             self._may_begin.append(True)
             self._open.append(True)
         if self.pipelined or self.bodiless or self._restart or head[9] == _ONE:
-            self._feed_alone(head, data[end:])
+            self._feed_alone(head, data[len(head) :])
             return
         try:
             self._parser.feed_data(data)
         except _REFUSALS as error:
             self._failed(error)
         self.complete = not self._open
-        if self._informational:
-            self._informational = 0
-        known = self._known
-        if known is not None and known.head == head and self.complete:
-            # A busy server's answers to like requests have like heads, for a second at a time.
+        self._informational = 0
+        if known is not None and self.complete:
             self.message = known
             return
         message = self.message = Message(head, self._parser.get_status_code())
