@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from holdfast import ops
 from holdfast.cluster.balancers import BalancerTypes, PowerOfTwo, balancer_of
+from holdfast.cluster.choosing import Chooser
 from holdfast.cluster.endpoints import Endpoint, EndpointSet
 from holdfast.cluster.health import Ejection
 from holdfast.cluster.retry_after import retry_after
 from holdfast.errors import (
     AttemptTimeout,
-    CircuitOpenError,
     DeadlineExceeded,
     HoldfastError,
     NoEndpointError,
@@ -87,6 +87,7 @@ class ClusterCore:
             ),
             ejection,
         )
+        self.choose = Chooser(self.endpoints, self.balancer, random).choose
         self._budget = RetryBudget(policy.budget) if policy.budget is not None else None
         self._limiter = Limiter(policy.cluster_limit) if policy.cluster_limit is not None else None
 
@@ -240,61 +241,6 @@ class ClusterCore:
             return failure
         return error
 
-    def choose(
-        self,
-        now: float,
-        tried: Sequence[Endpoint] = (),
-        prefer: Callable[[], Iterable[Endpoint]] | None = None,
-    ) -> tuple[Endpoint, int]:
-        """Return an endpoint to call and the permit for it, if possible one not tried yet.
-
-        Raises CircuitOpenError when none may be called, NoEndpointError when there is none.
-        """
-        endpoints = self.endpoints
-        if now >= endpoints.next_return:
-            endpoints.bring_back(now)
-        if prefer is not None:
-            return self._preferred(prefer(), tried, now)
-        while ready := endpoints.ready:  # each refusal takes one out
-            endpoint = self.balancer.pick(ready, now, self.random)
-            if tried and endpoint in tried:
-                endpoint = self._another(ready, tried, now)
-            permit = endpoint.permit or endpoints.admit(endpoint, now)
-            if permit:
-                return endpoint, permit
-        # Whoever is ejected but has a closed circuit is better than nobody.
-        for endpoint in endpoints.all:
-            permit = endpoints.admit(endpoint, now, anyway=True)
-            if permit:
-                return endpoint, permit
-        raise self._all_open(endpoints.all, now)
-
-    def _another(
-        self, ready: Sequence[Endpoint], tried: Sequence[Endpoint], now: float
-    ) -> Endpoint:
-        """Pick one that was not tried in this call, where there is one."""
-        for _ in range(3):
-            endpoint = self.balancer.pick(ready, now, self.random)
-            if endpoint not in tried:
-                return endpoint
-        fresh = [endpoint for endpoint in ready if endpoint not in tried]
-        return self.balancer.pick(fresh or ready, now, self.random)
-
-    def _preferred(
-        self, candidates: Iterable[Endpoint], tried: Sequence[Endpoint], now: float
-    ) -> tuple[Endpoint, int]:
-        ready = self.endpoints.ready
-        candidates = list(candidates)
-        fresh = [endpoint for endpoint in candidates if endpoint not in tried] or candidates
-        # Those that are out come last, in their order: a sort is stable.
-        fresh.sort(key=lambda endpoint: endpoint not in ready)
-        for anyway in (False, True):
-            for endpoint in fresh:
-                permit = self.endpoints.admit(endpoint, now, anyway)
-                if permit:
-                    return endpoint, permit
-        raise self._all_open(fresh, now)
-
     def _retry_delay(
         self,
         request: Request,
@@ -349,17 +295,6 @@ class ClusterCore:
         failure = type(outcome)(f"{reason} ({why})" if why else reason)
         failure.attempts = tuple(attempts)
         raise failure from outcome
-
-    def _all_open(self, endpoints: Sequence[Endpoint], now: float) -> HoldfastError:
-        if not endpoints:
-            return NoEndpointError("there is no host to call")
-        soonest = min(endpoint.ready_at(now, True) - now for endpoint in endpoints)
-        when = f"tried again in {soonest:.3g} s" if soonest < inf else "it is being probed"
-        names = ", ".join(endpoint.name for endpoint in endpoints[:5])
-        more = len(endpoints) - 5
-        names += f" and {more} more" if more > 0 else ""
-        which = "every endpoint" if len(endpoints) > 1 else "the endpoint"
-        return CircuitOpenError(f"the circuit of {which} is open ({names}); {when}")
 
     def broadcast(
         self, requests: Sequence[tuple[Endpoint, Request]]

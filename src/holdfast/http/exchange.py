@@ -111,7 +111,8 @@ def exchange(
             return response
         except StaleConnection as error:
             if not request.replayable or not (request.idempotent or not error.sent):
-                raise translated(error, pool, request.timeout, deadline) from error
+                broken = NetworkError(error.summary)
+                raise translated(broken, pool, request.timeout, deadline) from error
         except (OSError, WireError, HoldfastError) as error:
             raise translated(error, pool, request.timeout, deadline) from error
         finally:
