@@ -18,6 +18,7 @@ The contract, for both sides:
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -39,6 +40,9 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Close at once; never blocks, may be called again."""
+
+    def forget(self) -> None:
+        """Drop it without a word to the peer: it is of the process that this one forked from."""
 
     def usable(self, idle: float) -> bool:
         """Tell whether a stream that was idle may carry another request.
@@ -152,13 +156,19 @@ class Wait(Operation):
 
 
 class Invoke(Operation):
-    """Call a function of the user's: returns its result, awaited where the driver can."""
+    """Call a function of the user's: returns its result, awaited where the driver can.
 
-    __slots__ = ("arguments", "function")
+    The deadline holds for what is awaited; nothing can end a function that does not return.
+    """
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+    __slots__ = ("arguments", "deadline", "function")
+
+    def __init__(
+        self, function: Callable[..., Any], *arguments: Any, deadline: float = math.inf
+    ) -> None:
         self.function = function
         self.arguments = arguments
+        self.deadline = deadline
 
 
 class All(Operation):

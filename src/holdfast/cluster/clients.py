@@ -20,7 +20,7 @@ from holdfast.http.responses import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
+    from types import EllipsisType, TracebackType
     from typing import Self, Unpack
 
     from holdfast.cluster.balancers import BalancerTypes
@@ -91,7 +91,7 @@ class _Caller(Generic[R]):
         ejection: Ejection | None = EJECTION,
         headers: HeaderTypes | None = None,
         auth: AuthTypes = None,
-        timeout: Timeout | None = None,
+        timeout: TimeoutTypes | EllipsisType = ...,
         follow_redirects: bool | int = False,
         verify: VerifyTypes = True,
         cert: CertTypes = None,
@@ -126,7 +126,9 @@ class _Caller(Generic[R]):
             transport=transport,
             **core,
         )
-        self._timeout = timeout if timeout is not None else Timeout(total=policy.timeout)
+        self._timeout = Timeout(total=policy.timeout)
+        if timeout is not ...:
+            self._timeout = Timeout.of(timeout, self._timeout)
         self._redirects = _count(follow_redirects)
         # Requests that are just a path are the most common ones, and often the same again.
         self._plain_get = lru_cache(maxsize=1024)(partial(self._build, "GET", options={}))
@@ -152,6 +154,9 @@ class _Caller(Generic[R]):
         """Send a GET; see `request`."""
         if options:
             return self.request("GET", path, **options)
+        # A long path is rarely the same again, and would fill the memory of paths.
+        if len(path) > 256:
+            return self.request("GET", path)
         return self._run(self._core.call(self._plain_get(path)))
 
     def head(self, path: str, **options: Unpack[Options]) -> R:
@@ -222,6 +227,8 @@ class _Caller(Generic[R]):
                 endpoints = tuple(names[shown(host)] for host in hosts)
             except KeyError as error:
                 raise ValueError(f"{error.args[0]!r} is not a host of this cluster") from None
+        if "into" in options:
+            raise InvalidRequest("a broadcast has many answers, and into= one buffer")
         # A body that can be sent only once cannot be sent to all.
         requests = [(endpoint, self._build(method, path, options)) for endpoint in endpoints]
         if len(requests) > 1 and (body := requests[0][1].body) is not None and not body.shared:
@@ -229,7 +236,7 @@ class _Caller(Generic[R]):
         results = yield from self._core.broadcast(requests)
         if not return_exceptions:
             for result in results:
-                if isinstance(result, Exception):
+                if isinstance(result, BaseException):
                     raise result
         return results
 

@@ -20,6 +20,7 @@ from holdfast.errors import (
     NoEndpointError,
 )
 from holdfast.http.attempts import Attempt
+from holdfast.http.bodies import SourceError
 from holdfast.http.exchange import Started, exchange
 from holdfast.http.failures import translated
 from holdfast.http.origins import Origin
@@ -160,6 +161,8 @@ class ClusterCore:
                     send = fetch if request.redirects else exchange
                     response = yield from send(pool, request, until, started)
                 ok = response.status_code < self.fault_status
+            except SourceError as failed:
+                raise failed.error  # noqa: B904  the caller's own, as it was
             except (HoldfastError, OSError, WireError) as error:
                 failure = self._failure(error, endpoint, request, slots, until, deadline)
                 ok = False if failure.fault else None
@@ -188,18 +191,27 @@ class ClusterCore:
                 return self._give_up(outcome, made, began, delay, request)
             if response is not None and response.reader is not None:
                 response.reader.close()
-            yield ops.Sleep(ended + delay)
+            slept = False
+            try:
+                yield ops.Sleep(ended + delay)
+                slept = True
+            finally:
+                if not slept and self._budget is not None:
+                    self._budget.refund()
             now = self.clock()
 
     def _give_back(
         self, endpoint: Endpoint, permit: int, ok: bool | None, slots: int, now: float
     ) -> None:
         """Give the slots of a call back, and pass the verdict on the endpoint."""
+        self._free(endpoint, slots)
+        self.endpoints.record(endpoint, permit, ok if slots else None, now)
+
+    def _free(self, endpoint: Endpoint, slots: int) -> None:
         if slots:
             endpoint.release()
         if self._limiter is not None and slots > 1:
             self._limiter.release()
-        self.endpoints.record(endpoint, permit, ok if slots else None, now)
 
     def _until(self, now: float, deadline: float) -> float:
         assert self._attempt_timeout is not None
@@ -208,11 +220,15 @@ class ClusterCore:
     def _leave_open(
         self, response: Response, endpoint: Endpoint, permit: int, ok: bool | None, slots: int
     ) -> None:
-        """Have the slots given back, and the verdict passed, at the end of a streamed body."""
+        """Pass the verdict now, and have the slots given back at the end of a streamed body."""
+        # The head is the verdict: a stream may stay open for hours, and a probe must not.
+        now = self.clock()
+        self.endpoints.record(endpoint, permit, ok, now)
 
         def ended(error: Exception | None) -> None:
-            fault = isinstance(error, HoldfastError) and error.fault
-            self._give_back(endpoint, permit, ok and not fault, slots, self.clock())
+            self._free(endpoint, slots)
+            if isinstance(error, HoldfastError) and error.fault:
+                self.endpoints.record(endpoint, endpoint.permit, False, self.clock())
 
         response.reader.on_close.append(ended)
 
@@ -294,6 +310,7 @@ class ClusterCore:
         # An error of its own: the one in the list of attempts stays as it was.
         failure = type(outcome)(f"{reason} ({why})" if why else reason)
         failure.attempts = tuple(attempts)
+        failure.sent = outcome.sent
         raise failure from outcome
 
     def broadcast(

@@ -90,6 +90,7 @@ class EndpointSet:
         self._ejection = ejection
         self._out = 0  # how many are ejected
         self._panic = False
+        self._unwell: set[Endpoint] = set()
         self._returns: list[tuple[float, int, Endpoint]] = []
         self._listed: set[tuple[float, Endpoint]] = set()  # what is in the heap
         self._order = itertools.count()
@@ -178,7 +179,6 @@ class EndpointSet:
         health.probation = True
         health.out_until = now + min(ejection.cap, ejection.base * health.ejections)
         self._out += 1
-        self._judge_panic(now)
         return True
 
     def _is_out(self, endpoint: Endpoint) -> bool:
@@ -188,19 +188,28 @@ class EndpointSet:
         if self._is_out(endpoint):
             endpoint.health.out_until = -inf
             self._out -= 1
-            self._judge_panic(now)
 
     def _judge_panic(self, now: float) -> None:
-        ejection = self._ejection
-        assert ejection is not None
-        panic = len(self.all) - self._out < ejection.panic * len(self.all)
+        """Ignore ejection while too few are well: neither ejected nor with an open circuit."""
+        if self._ejection is None:
+            return
+        panic = len(self.all) - len(self._unwell) < self._ejection.panic * len(self.all)
         if panic != self._panic:
             self._panic = panic
             for endpoint in self.all:
-                self._refresh(endpoint, now)
+                self._place(endpoint, now)
 
     def _refresh(self, endpoint: Endpoint, now: float) -> None:
         """Put an endpoint where it belongs; the lock is held."""
+        breaker = endpoint.breaker
+        if endpoint.health.probation or (breaker is not None and breaker.state != "closed"):
+            self._unwell.add(endpoint)
+        else:
+            self._unwell.discard(endpoint)
+        self._judge_panic(now)
+        self._place(endpoint, now)
+
+    def _place(self, endpoint: Endpoint, now: float) -> None:
         endpoint.permit = endpoint._standing(now)
         at = endpoint.ready_at(now, self._panic)
         if at <= now:

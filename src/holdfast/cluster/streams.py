@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
+from holdfast.errors import InvalidRequest
 from holdfast.http.responses import Response
 
 if TYPE_CHECKING:
@@ -18,15 +19,57 @@ if TYPE_CHECKING:
 __all__ = ["AsyncStream", "AsyncStreamedResponse", "Stream", "StreamedResponse"]
 
 
+class _Pieces:
+    """Pieces of one size, out of pieces as they come."""
+
+    def __init__(self, size: int | None) -> None:
+        if size is not None and size < 1:
+            raise InvalidRequest(f"chunk_size is a number of bytes, from 1, not {size!r}")
+        self._size = size
+        self._held = bytearray()
+
+    def add(self, data: bytes) -> Iterator[bytes]:
+        if self._size is None:
+            yield data
+            return
+        self._held += data
+        whole = len(self._held) - len(self._held) % self._size
+        if whole:
+            ready = bytes(self._held[:whole])
+            del self._held[:whole]
+            yield from _cut(ready, self._size)
+
+    def rest(self) -> Iterator[bytes]:
+        if self._held:
+            yield bytes(self._held)
+
+
+def _cut(data: bytes, size: int) -> Iterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
 class _Streamed(Response):
     """What both kinds share: the attributes of the response that came."""
+
+    _body: bytes | None = None
+
+    @property
+    def content(self) -> bytes:
+        """The body, once it was read whole."""
+        if self._body is None:
+            raise InvalidRequest("the body of a streamed response is to be read first")
+        return self._body
+
+    @content.setter
+    def content(self, value: bytes) -> None:
+        self._body = value
 
     @classmethod
     def _adopt(cls, response: Response) -> Any:
         streamed = cls(response.request, response.origin, response._message)
         for name in ("tried", "history", "seconds", "reader"):
             setattr(streamed, name, getattr(response, name))
-        streamed.content = None
         streamed.reader.deadline = inf  # the head is there; from now on each wait has its limit
         return streamed
 
@@ -36,23 +79,19 @@ class StreamedResponse(_Streamed):
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """Iterate over the decoded body, as it comes, or in pieces of ``chunk_size`` bytes."""
-        held = b""
+        if self._body is not None:
+            yield from _cut(self._body, chunk_size or max(len(self._body), 1))
+            return
+        pieces = _Pieces(chunk_size)
         while piece := blocking.run(self.reader.read()):
-            if chunk_size is None:
-                yield piece
-                continue
-            held += piece
-            while len(held) >= chunk_size:
-                yield held[:chunk_size]
-                held = held[chunk_size:]
-        if held:
-            yield held
+            yield from pieces.add(piece)
+        yield from pieces.rest()
 
     def read(self) -> bytes:
         """Read the rest of the body, keep it as ``content`` and return it."""
-        if self.content is None:
-            self.content = blocking.run(self.reader.read_all())
-        return self.content  # type: ignore[no-any-return]
+        if self._body is None:
+            self._body = blocking.run(self.reader.read_all())
+        return self.content
 
 
 class AsyncStreamedResponse(_Streamed):
@@ -60,23 +99,22 @@ class AsyncStreamedResponse(_Streamed):
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """Iterate over the decoded body, as it comes, or in pieces of ``chunk_size`` bytes."""
-        held = b""
-        while piece := await asyncio_driver.run(self.reader.read()):
-            if chunk_size is None:
+        if self._body is not None:
+            for piece in _cut(self._body, chunk_size or max(len(self._body), 1)):
                 yield piece
-                continue
-            held += piece
-            while len(held) >= chunk_size:
-                yield held[:chunk_size]
-                held = held[chunk_size:]
-        if held:
-            yield held
+            return
+        pieces = _Pieces(chunk_size)
+        while data := await asyncio_driver.run(self.reader.read()):
+            for piece in pieces.add(data):
+                yield piece
+        for piece in pieces.rest():
+            yield piece
 
     async def aread(self) -> bytes:
         """Read the rest of the body, keep it as ``content`` and return it."""
-        if self.content is None:
-            self.content = await asyncio_driver.run(self.reader.read_all())
-        return self.content  # type: ignore[no-any-return]
+        if self._body is None:
+            self._body = await asyncio_driver.run(self.reader.read_all())
+        return self.content
 
 
 class Stream:

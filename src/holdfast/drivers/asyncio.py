@@ -11,12 +11,14 @@ import asyncio
 import inspect
 import os
 import socket
+from asyncio import _get_running_loop, get_running_loop
 from collections import deque
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast import ops
+from holdfast.drivers.lookups import Lookup
 from holdfast.drivers.sockets import connect_unix
 from holdfast.ops import Receive, RoundTrip
 
@@ -33,6 +35,10 @@ HIGH_WATER = 1 << 18
 #: Data larger than this is handed to the transport in pieces, which bounds its buffer, and with a
 #: turn of the loop between them, in which a broken connection is noticed.
 PIECE = 1 << 16
+
+
+#: Why a stream is of no use; a kept connection is then replaced, as one that the peer closed.
+FOREIGN = "the connection belongs to another event loop"
 
 
 class Stream(asyncio.Protocol):
@@ -151,8 +157,17 @@ class Stream(asyncio.Protocol):
         """Drop the connection, unsent data included."""
         self.ended = True
         self.pieces.clear()
-        if not self.loop.is_closed():
+        if self.loop.is_closed():
+            return
+        if _get_running_loop() is self.loop:
             self._transport.abort()
+        else:
+            self.loop.call_soon_threadsafe(self._transport.abort)
+
+    def forget(self) -> None:
+        """Drop a stream whose loop, and transport, are the parent process's."""
+        self.ended = True
+        self.trusted = -1.0
 
     def _refuse(self, data: ops.Buffer) -> None:
         raise self._error or ConnectionResetError("the peer closed the connection")
@@ -180,6 +195,8 @@ class Stream(asyncio.Protocol):
 
     def received(self, deadline: float) -> asyncio.Future[bytes]:
         """Return a future of the next data."""
+        if self.loop is not get_running_loop():
+            raise ConnectionResetError(FOREIGN)
         self.waiter = waiter = self.loop.create_future()
         self.deadline = deadline
         if self.alarm_at > deadline:
@@ -218,9 +235,11 @@ class Stream(asyncio.Protocol):
         waiting = [f for f in (self.waiter, self._drain) if f is not None and not f.done()]
         if not waiting:
             return
-        if self.deadline > monotonic():
+        remaining = self.deadline - monotonic()
+        if remaining > 0:
             if self.deadline < inf:
-                self.watch()
+                self._alarm = self.loop.call_later(remaining + 0.001, self._ring)
+                self.alarm_at = self.deadline
             return
         self.waiter = self._drain = None
         for future in waiting:
@@ -247,6 +266,8 @@ async def run(program: ops.Program[T]) -> T:
                 kind = operation.__class__
                 if kind is RoundTrip:
                     stream = operation.stream
+                    if stream.loop is not get_running_loop():
+                        raise ConnectionResetError(FOREIGN)
                     stream.write(operation.data)
                     if stream.full:
                         await stream.drained(operation.deadline)
@@ -330,10 +351,10 @@ async def _connect(operation: ops.Connect) -> Stream:
 
 
 async def _resolve(operation: ops.Resolve) -> list[ops.Address]:
-    loop = asyncio.get_running_loop()
-    async with _until(operation.deadline):
-        found = await loop.getaddrinfo(operation.host, operation.port, type=socket.SOCK_STREAM)
-    return [(family, address) for family, _, _, _, address in found]
+    # Not by the loop: its executor is the user's, and one hung look-up would keep it from ending.
+    lookup = Lookup(operation.host, operation.port)
+    await _wait(ops.Wait(lookup.signal, operation.deadline))
+    return lookup.result()
 
 
 async def _sleep(operation: ops.Sleep) -> None:
@@ -369,7 +390,8 @@ def _settle(future: asyncio.Future[None]) -> None:
 async def _invoke(operation: ops.Invoke) -> Any:
     result = operation.function(*operation.arguments)
     if inspect.isawaitable(result):
-        return await result
+        async with _until(operation.deadline):
+            return await result
     await asyncio.sleep(0)  # lets others go on while a body comes out of an iterator
     return result
 

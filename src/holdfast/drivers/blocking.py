@@ -13,7 +13,16 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast import ops
-from holdfast.drivers.sockets import SEND_FLAGS, TRY, Lookup, Stream, abandon, events_of, socket_of
+from holdfast.drivers.lookups import Lookup
+from holdfast.drivers.sockets import (
+    SEND_FLAGS,
+    SENT,
+    TRY,
+    Stream,
+    abandon,
+    events_of,
+    socket_of,
+)
 from holdfast.drivers.turns import Turns
 from holdfast.ops import Receive, RoundTrip
 
@@ -63,44 +72,34 @@ def _round_trip(operation: ops.RoundTrip) -> bytes:
         sent = stream.send(data, SEND_FLAGS)
     except BlockingIOError:
         sent = 0
-    if sent != len(data):
+    if sent == len(data):
+        try:
+            return stream.recv(operation.limit)  # type: ignore[no-any-return]
+        except BlockingIOError:
+            operation.state = SENT
+    else:
         operation.state = memoryview(data)[sent:]
-        return _patiently(operation)  # type: ignore[no-any-return]
-    remaining = operation.deadline - monotonic()
-    if remaining / 2 <= stream.armed <= remaining:
-        try:
-            return stream.recv(operation.limit)  # type: ignore[no-any-return]
-        except BlockingIOError:
-            pass
-    return _receive(operation)
+    return _patiently(operation)  # type: ignore[no-any-return]
 
 
-def _receive(operation: ops.Receive | ops.RoundTrip) -> bytes:
+def _receive(operation: ops.Receive) -> bytes:
     stream: Any = operation.stream
-    while True:
-        remaining = operation.deadline - monotonic()
-        if not remaining / 2 <= stream.armed <= remaining:
-            if remaining <= 0:
-                raise TimeoutError
-            stream.arm(remaining)
-        try:
-            return stream.recv(operation.limit)  # type: ignore[no-any-return]
-        except BlockingIOError:
-            continue
+    if operation.deadline <= monotonic():  # the peer may never cease to send
+        raise TimeoutError
+    try:
+        return stream.recv(operation.limit)  # type: ignore[no-any-return]
+    except BlockingIOError:
+        return _patiently(operation)  # type: ignore[no-any-return]
 
 
 def _receive_into(operation: ops.ReceiveInto) -> int:
     stream: Any = operation.stream
-    while True:
-        remaining = operation.deadline - monotonic()
-        if not remaining / 2 <= stream.armed <= remaining:
-            if remaining <= 0:
-                raise TimeoutError
-            stream.arm(remaining)
-        try:
-            return stream.sock.recv_into(operation.buffer)  # type: ignore[no-any-return]
-        except BlockingIOError:
-            continue
+    if operation.deadline <= monotonic():
+        raise TimeoutError
+    try:
+        return stream.sock.recv_into(operation.buffer)  # type: ignore[no-any-return]
+    except BlockingIOError:
+        return _patiently(operation)  # type: ignore[no-any-return]
 
 
 def _patiently(operation: Any) -> Any:
@@ -149,7 +148,7 @@ def _wait(operation: ops.Wait) -> None:
 
 
 def _resolve(operation: ops.Resolve) -> list[ops.Address]:
-    lookup = Lookup(operation)
+    lookup = Lookup(operation.host, operation.port)
     _wait(ops.Wait(lookup.signal, operation.deadline))
     return lookup.result()
 

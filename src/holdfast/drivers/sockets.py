@@ -7,8 +7,6 @@ import os
 import select
 import socket
 import struct
-import threading
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ops
@@ -26,15 +24,19 @@ SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 SENT = object()
 
 
+#: Seconds that a receive blocks in the system call itself; longer waits go through poll.
+PATIENCE = 0.005
+
+
 class Stream:
     """A connected socket.
 
-    The socket blocks. How long is armed in the kernel (SO_RCVTIMEO), and only when what is armed
-    does not fit any more: a call in ten thousand on a busy connection, where ``settimeout`` would
-    add a ``poll`` to every receive.
+    The socket blocks, though for `PATIENCE` only (SO_RCVTIMEO): an answer that comes soon costs
+    one system call, where ``settimeout`` would add a ``poll`` to each. Who waits longer waits in
+    ``poll``, which knows the deadline, also after a signal came in between.
     """
 
-    __slots__ = ("armed", "recv", "send", "sock")
+    __slots__ = ("recv", "send", "sock")
 
     # Whoever calls in a row need not look each time whether the peer closed or spoke in between,
     # which it could also do a moment after the look.
@@ -42,27 +44,13 @@ class Stream:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.armed = inf
         self.recv = sock.recv
         self.send = sock.send
+        patience = struct.pack("@ll", 0, int(PATIENCE * 1e6))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
 
     def __repr__(self) -> str:
         return f"<Stream {self.sock.fileno()}>"
-
-    def arm(self, remaining: float) -> None:
-        """Let receives block for at most ``remaining`` seconds, and for less by a tenth.
-
-        Less, so that the next call with the same time limit need not arm again; who wakes early
-        arms what is left.
-        """
-        seconds = 0.0
-        if remaining < inf:
-            seconds = remaining if remaining < 0.02 else min(remaining * 0.9, 1e6)
-            seconds = max(seconds, 1e-6)  # 0 would mean: for ever
-        whole = int(seconds)
-        value = struct.pack("@ll", whole, int((seconds - whole) * 1e6))
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        self.armed = seconds or inf
 
     def usable(self, idle: float) -> bool:
         """Peek whether the peer closed or spoke out of turn; only worth it after a pause."""
@@ -79,6 +67,8 @@ class Stream:
     def close(self) -> None:
         """Close the socket."""
         self.sock.close()
+
+    forget = close  # the parent's own descriptor stays open
 
 
 # Tries do their operation without waiting. One that would have to wait raises BlockingIOError and
@@ -202,32 +192,3 @@ def socket_of(operation: Any) -> int:
     """Return the number of the socket that a try waits for."""
     sock = operation.state if operation.__class__ is ops.Connect else operation.stream.sock
     return sock.fileno()  # type: ignore[no-any-return]
-
-
-class Lookup:
-    """A name being looked up in a thread of its own."""
-
-    def __init__(self, operation: ops.Resolve) -> None:
-        self.signal = ops.Signal()
-        self._operation = operation
-        self._result: list[ops.Address] | Exception = []
-        threading.Thread(target=self._look_up, name="holdfast-resolve", daemon=True).start()
-
-    def _look_up(self) -> None:
-        try:
-            self._result = look_up(self._operation.host, self._operation.port)
-        except Exception as error:
-            self._result = error
-        self.signal.fire()
-
-    def result(self) -> list[ops.Address]:
-        """Return the addresses, or raise what the resolver raised."""
-        if isinstance(self._result, Exception):
-            raise self._result
-        return self._result
-
-
-def look_up(host: str, port: int) -> list[ops.Address]:
-    """Ask the system's resolver for a host's stream addresses, in its order of preference."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [(family, address) for family, _, _, _, address in found]

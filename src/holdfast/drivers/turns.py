@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import selectors
 import socket
+import threading
 from collections import deque
 from contextlib import suppress
 from itertools import count
@@ -19,7 +20,8 @@ from time import monotonic
 from typing import Any
 
 from holdfast import ops
-from holdfast.drivers.sockets import READ, TRY, WRITE, Lookup, abandon, events_of, socket_of
+from holdfast.drivers.lookups import Lookup
+from holdfast.drivers.sockets import READ, TRY, WRITE, abandon, events_of, socket_of
 
 #: How many operations a strand may do in one go, without having to wait.
 _TURN = 64
@@ -74,6 +76,7 @@ class Turns:
         self._parked: dict[int, _Strand] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._numbers = count()
+        self._bell_lock = threading.Lock()
         self._bell: tuple[socket.socket, socket.socket] | None = None
         self._signalled: deque[int] = deque()
 
@@ -97,7 +100,9 @@ class Turns:
             if outermost.children is not None:
                 self._close(outermost.children)
             self._selector.close()
-            for end in self._bell or ():
+            with self._bell_lock:
+                bell, self._bell = self._bell, None
+            for end in bell or ():
                 end.close()
 
     def _turn(self, strand: _Strand, value: Any, raised: bool) -> None:
@@ -170,7 +175,7 @@ class Turns:
             self._park(strand, operation, operation.until)
             return True, None
         if kind is ops.Resolve:
-            strand.lookup = Lookup(operation)
+            strand.lookup = Lookup(operation.host, operation.port)
             signal = strand.lookup.signal
         else:
             signal = operation.signal
@@ -199,11 +204,10 @@ class Turns:
     def _ring(self, number: int) -> None:
         """Say, from any thread, that a parked strand's signal was fired."""
         self._signalled.append(number)
-        if self._bell is not None:
-            try:
-                self._bell[1].send(b"\0")
-            except OSError:
-                pass  # full: it rings already; closed: nobody waits any more
+        with self._bell_lock:  # so that nobody rings what is closed, or its number's next owner
+            if self._bell is not None:
+                with suppress(BlockingIOError):  # full: it rings already
+                    self._bell[1].send(b"\0")
 
     def _wait(self) -> None:
         """Wait until at least one parked strand can go on, or pretend to."""
@@ -246,9 +250,11 @@ class Turns:
             self._resume(strand, None)
             return
         try:
-            self._resume(strand, strand.lookup.result())
+            result = strand.lookup.result()
         except Exception as error:
             self._resume(strand, error, True)
+        else:
+            self._resume(strand, result)
 
     def _expire(self) -> None:
         now = monotonic()
@@ -275,6 +281,8 @@ class Turns:
             # A connect that failed has closed its socket, which left the selector's map as it was.
             self._selector.unregister(strand.fileno)
             strand.fileno = -1
+        elif strand.lookup is not None:
+            strand.lookup.signal.listen(None)
         elif isinstance(strand.operation, ops.Wait):
             strand.operation.signal.listen(None)
         strand.lookup = strand.operation = None

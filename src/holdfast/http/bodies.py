@@ -6,8 +6,9 @@ import inspect
 import io
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -17,7 +18,9 @@ from holdfast.errors import InvalidRequest
 if TYPE_CHECKING:
     from holdfast.ops import Program
 
-__all__ = ["Body", "BytesBody", "ContentTypes", "body_of", "query_string"]
+__all__ = ["Body", "BytesBody", "ContentTypes", "SourceError", "body_of", "query_string"]
+
+_QUERY = "/%:@!$&'()*+,;=~?-._"
 
 #: Bytes read from a file at once.
 _PIECE = 1 << 18
@@ -32,6 +35,25 @@ class _Readable(Protocol):
 ContentTypes: TypeAlias = (
     ops.Buffer | str | _Readable | Iterable[bytes | str] | AsyncIterable[bytes | str]
 )
+
+
+class SourceError(Exception):
+    """What the caller's own file or iterator raised, on its way back to the caller untouched.
+
+    It is nobody else's fault: neither the network's nor the endpoint's.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _asked(function: Any, *arguments: Any, deadline: float = inf) -> Program[Any]:
+    """Ask the source for something, and set what it raises apart from what the network does."""
+    try:
+        return (yield ops.Invoke(function, *arguments, deadline=deadline))
+    except Exception as error:
+        raise SourceError(error) from error
 
 
 class Body:
@@ -58,8 +80,8 @@ class Body:
 class Pieces(Protocol):
     """The pieces of a body that is being sent."""
 
-    def next(self) -> Program[ops.Buffer | None]:
-        """Return the next piece, None at the end."""
+    def next(self, deadline: float) -> Program[ops.Buffer | None]:
+        """Return the next piece, None at the end; raises SourceError."""
 
 
 class BytesBody(Body):
@@ -68,7 +90,7 @@ class BytesBody(Body):
     shared = True
 
     def __init__(self, data: ops.Buffer, content_type: str | None = None) -> None:
-        self.data = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        self.data = data if isinstance(data, bytes) else _flat(data)
         self.length = len(self.data)
         self.content_type = content_type
 
@@ -76,6 +98,14 @@ class BytesBody(Body):
     def replayable(self) -> bool:
         """Always."""
         return True
+
+    def pieces(self) -> Program[Pieces]:
+        """Cut it, so that each piece can have its time limit."""
+        yield from ()
+        view = memoryview(self.data)
+        return _IteratorPieces(
+            iter([view[at : at + _PIECE] for at in range(0, len(view), _PIECE)]).__next__
+        )
 
 
 class FileBody(Body):
@@ -103,7 +133,7 @@ class FileBody(Body):
     def pieces(self) -> Program[Pieces]:
         """Rewind to where the file stood."""
         if self._start is not None and self._begun:
-            yield ops.Invoke(self._file.seek, self._start)
+            yield from _asked(self._file.seek, self._start)
         self._begun = True
         return _FilePieces(self._file)
 
@@ -112,8 +142,8 @@ class _FilePieces:
     def __init__(self, file: Any) -> None:
         self._file = file
 
-    def next(self) -> Program[ops.Buffer | None]:
-        data = yield ops.Invoke(self._file.read, _PIECE)
+    def next(self, deadline: float) -> Program[ops.Buffer | None]:
+        data = yield from _asked(self._file.read, _PIECE, deadline=deadline)
         return _as_bytes(data) or None
 
 
@@ -143,8 +173,8 @@ class _IteratorPieces:
     def __init__(self, advance: Any) -> None:
         self._advance = advance
 
-    def next(self) -> Program[ops.Buffer | None]:
-        piece = yield ops.Invoke(_step, self._advance)
+    def next(self, deadline: float) -> Program[ops.Buffer | None]:
+        piece = yield from _asked(_step, self._advance, deadline=deadline)
         return None if piece is _END else _as_bytes(piece)
 
 
@@ -167,14 +197,22 @@ async def _later(piece: Any) -> Any:
         return _END
 
 
+def _flat(data: ops.Buffer) -> ops.Buffer:
+    """Return a view whose items are bytes, so that its length is what goes on the wire."""
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous else view.tobytes()
+
+
 def _as_bytes(data: Any) -> ops.Buffer:
     if inspect.iscoroutine(data):  # the driver could not await it
         data.close()
         raise InvalidRequest("a body that is awaited needs AsyncCluster")
     if isinstance(data, str):
         return data.encode()
-    if isinstance(data, (bytes, bytearray, memoryview)):
+    if isinstance(data, bytes):
         return data
+    if isinstance(data, (bytearray, memoryview)):
+        return _flat(data)
     raise InvalidRequest(f"a body is made of bytes, not {type(data).__name__}")
 
 
@@ -215,8 +253,13 @@ def body_of(content: Any = None, json: Any = None, data: Any = None) -> Body | N
 def query_string(params: Any) -> str:
     """Return parameters as a query: a mapping or pairs; a sequence of values repeats its key.
 
+    A string is a query already; what cannot stand in one is quoted.
+
     A value that is None is left out, as in requests; true and false are written as in JSON.
     """
+    if isinstance(params, (str, bytes)):
+        text = params if isinstance(params, str) else params.decode("latin-1")
+        return quote(text.removeprefix("?"), safe=_QUERY)
     items = params.items() if isinstance(params, Mapping) else params
     flat = []
     for key, value in items:

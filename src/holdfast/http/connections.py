@@ -87,6 +87,10 @@ class Connection:
         size: int = yield ops.ReceiveInto(self.stream, buffer, deadline)
         return size
 
+    def usable(self, idle: float) -> bool:
+        """Tell whether it may carry another request; see `holdfast.ops.Stream.usable`."""
+        return (self.tls is None or not self.tls.pending) and self.stream.usable(idle)
+
     def close(self) -> None:
         """Close it at once."""
         self.stream.close()

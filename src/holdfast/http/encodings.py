@@ -51,21 +51,19 @@ class Decoder:
         self._limit = limit
         self._size = 0
 
-    def decode(self, data: bytes) -> bytes:
-        """Return what a piece decodes to, perhaps nothing yet."""
-        out = []
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        """Yield what a piece decodes to, in pieces of bounded size, perhaps nothing yet."""
         for piece in _through(self._steps, data):
             self._size += len(piece)
             if self._limit is not None and self._size > self._limit:
                 raise TooLarge(f"the body decodes to more than {self._limit} bytes")
-            out.append(piece)
-        return b"".join(out)
+            if piece:
+                yield piece
 
-    def finish(self) -> bytes:
-        """Raise DecodingError when the body ended too early; there is nothing left to return."""
+    def finish(self) -> None:
+        """Raise DecodingError when the body ended too early."""
         for step in self._steps:
             step.finish()
-        return b""
 
 
 class _Step(Protocol):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.errors import HoldfastError, NetworkError, Truncated
+from holdfast.errors import HoldfastError, InvalidRequest, NetworkError, Truncated
+from holdfast.http.bodies import BytesBody, SourceError
 from holdfast.http.connections import RECEIVE
 from holdfast.http.failures import translated
 from holdfast.http.readers import BodyReader
@@ -130,13 +131,13 @@ def send_request(
     """
     data, body = request.whole(pool.prefix, pool.defaults)
     try:
-        yield from connection.send(data, deadline)
+        yield from connection.send(data, _next_wait(pool, request.timeout, deadline))
         if body is not None:
             if request.expect_continue and not (
                 yield from _may_continue(connection, pool, deadline)
             ):
                 return BrokenPipeError("it did not want the body")
-            yield from _send_body(connection, body, deadline)
+            yield from _send_body(connection, pool, body, request.timeout, deadline)
     except (TimeoutError, HoldfastError):
         raise
     except ConnectionError as error:
@@ -144,28 +145,41 @@ def send_request(
     return None
 
 
-def _send_body(connection: Connection, body: Body, deadline: float) -> Program[None]:
-    if body.length is not None and (whole := getattr(body, "data", None)) is not None:
-        yield from connection.send(whole, deadline)
+def _send_body(
+    connection: Connection, pool: ConnectionPool, body: Body, timeout: Timeout, deadline: float
+) -> Program[None]:
+    if isinstance(body, BytesBody) and timeout.read is None:
+        yield from connection.send(body.data, deadline)
         return
     pieces = yield from body.pieces()
     left = body.length
-    while (piece := (yield from pieces.next())) is not None:
-        if left is None:
-            data = encode_chunk(piece)
-            if data:
-                yield from connection.send(data, deadline)
-            continue
-        if len(piece) > left:
-            raise HoldfastError("the file to send has grown since the request was made")
-        left -= len(piece)
-        yield from connection.send(piece, deadline)
-        if not left:
+    while True:
+        try:
+            piece = yield from pieces.next(deadline)
+        except SourceError as failed:
+            if isinstance(failed.error, TimeoutError) and pool.clock() >= deadline:
+                raise TimeoutError from failed.error
+            raise
+        if piece is None:
+            break
+        if left is not None:
+            if len(piece) > left:
+                raise InvalidRequest("the file to send has grown since the request was made")
+            left -= len(piece)
+        data = encode_chunk(piece) if left is None else piece
+        if data:
+            yield from connection.send(data, _next_wait(pool, timeout, deadline))
+        if left == 0:
             return
     if left is None:
-        yield from connection.send(LAST_CHUNK, deadline)
+        yield from connection.send(LAST_CHUNK, _next_wait(pool, timeout, deadline))
     elif left:
-        raise HoldfastError("the file to send is shorter than when the request was made")
+        raise InvalidRequest("the file to send is shorter than when the request was made")
+
+
+def _next_wait(pool: ConnectionPool, timeout: Timeout, deadline: float) -> float:
+    """Return until when to wait for the peer now."""
+    return deadline if timeout.read is None else min(deadline, pool.clock() + timeout.read)
 
 
 def _may_continue(connection: Connection, pool: ConnectionPool, deadline: float) -> Program[bool]:
@@ -203,9 +217,7 @@ def receive_head(
     if parser.pipelined:
         parser.feed(b"")  # it may be there already
     while parser.message is None:
-        until = deadline
-        if timeout.read is not None:
-            until = min(deadline, pool.clock() + timeout.read)
+        until = _next_wait(pool, timeout, deadline)
         try:
             if connection.tls is None:
                 operation = connection.receiving

@@ -45,7 +45,7 @@ class Headers(Mapping[str, str]):
     @classmethod
     def from_raw(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Return the headers that came as bytes (Latin-1)."""
-        return cls([(n.decode("latin-1"), v.decode("latin-1").strip()) for n, v in raw])
+        return cls([(n.decode("latin-1"), v.decode("latin-1")) for n, v in raw])
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]

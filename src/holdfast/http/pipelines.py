@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING
 
-from holdfast.errors import HoldfastError, NetworkError
+from holdfast.errors import HoldfastError, NetworkError, ProtocolError, Truncated
 from holdfast.http.bodies import BytesBody
 from holdfast.http.exchange import exchange, receive_head, send_request
 from holdfast.http.failures import translated
@@ -43,40 +44,53 @@ class Pipeline:
         self._waiting = deque(requests)
         self._sent: deque[Request] = deque()
         self._connection: Connection | None = None
+        self._lost: NetworkError | None = None  # what keeps the rest from being sent
         self._answered = False  # whether this connection has answered anything
+        self._depth = DEPTH
 
     def next(self) -> Program[Response | None]:
         """Return the next response, None after the last."""
         if not self._sent and not self._waiting:
             self._give_back()
             return None
+        if self._lost is not None:
+            raise self._lost
         total = (self._sent or self._waiting)[0].timeout.total
         deadline = inf if total is None else self._pool.clock() + total
         while True:
+            if not self._sent and _alone(self._waiting[0]):
+                self._give_back()
+                return (yield from exchange(self._pool, self._waiting.popleft(), deadline))
             try:
-                if not self._sent and _alone(self._waiting[0]):
-                    self._give_back()
-                    return (yield from exchange(self._pool, self._waiting.popleft(), deadline))
                 yield from self._send(deadline)
                 return (yield from self._receive(deadline))
-            except NetworkError:
-                answered, self._answered = self._answered, False
-                self.close()
-                if not answered or not all(request.idempotent for request in self._sent):
+            except NetworkError as error:
+                answered = self._answered
+                self._drop()
+                damaged = isinstance(error, ProtocolError) and not isinstance(error, Truncated)
+                if damaged or not all(request.idempotent for request in self._sent):
                     raise
                 # The server closed after some answers, as many do after a number of requests.
-                self._waiting.extendleft(reversed(self._sent))
-                self._sent.clear()
+                if not answered:
+                    if len(self._sent) < 2:
+                        raise
+                    # It may not like pipelines; or a reset, which its closing brought on by what
+                    # was still being sent, has destroyed its answer.
+                    self._depth = 1
+                self._send_again()
 
     def _send(self, deadline: float) -> Program[None]:
         """Send what fits, and at least one when nothing is under way."""
-        size = 0
-        while self._waiting and len(self._sent) < DEPTH and size < BYTES:
+        size = sum(map(_size, self._sent))
+        while self._waiting and len(self._sent) < self._depth:
             request = self._waiting[0]
-            if _alone(request):
+            size += _size(request)
+            if _alone(request) or (self._sent and size > BYTES):
                 return
-            sure = not request.idempotent
-            connection = self._connection or self._pool.take(sure)
+            connection = self._connection
+            if connection is None:
+                sure = not all(request.idempotent for request in islice(self._waiting, DEPTH))
+                connection = self._pool.take(sure)
             if connection is None:
                 connection = yield from self._pool.connect(request.timeout, deadline)
             self._answered = self._answered or connection.used
@@ -84,7 +98,6 @@ class Pipeline:
             connection.parser.bodiless = False
             self._connection = connection
             self._sent.append(self._waiting.popleft())
-            size += len(request.target) + (request.body.length or 0 if request.body else 0)
             try:
                 broken = yield from send_request(connection, self._pool, request, deadline)
             except OSError as error:
@@ -109,30 +122,52 @@ class Pipeline:
         self._sent.popleft()
         self._answered = True
         if not message.keep_alive:
-            self._waiting.extendleft(reversed(self._sent))
-            self._sent.clear()
-            self.close()
+            self._drop()
+            if message.closing or all(request.idempotent for request in self._sent):
+                # What follows a last answer was not carried out (RFC 9112 9.6).
+                self._send_again()
+            else:
+                self._lost = NetworkError(
+                    f"{self._pool.name}: it closed the connection after an answer; requests "
+                    "that followed may have been carried out"
+                )
         return response
 
+    def _send_again(self) -> None:
+        self._waiting.extendleft(reversed(self._sent))
+        self._sent.clear()
+
     def _give_back(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if connection.parser.surplus or connection.parser.heard:
+            self._drop()
+            return
+        self._connection = None
+        self._answered = False
+        connection.parser.pipelined = False
+        self._pool.give(connection)
+
+    def _drop(self) -> None:
         connection, self._connection = self._connection, None
+        self._answered = False
         if connection is not None:
-            connection.parser.pipelined = False
-            if connection.parser.surplus or connection.parser.heard:
-                connection.close()
-            else:
-                self._pool.give(connection)
+            connection.close()
 
     def close(self) -> None:
         """Give the connection back, or up when answers are still to come."""
-        if not self._sent:
+        if self._sent:
+            self._drop()
+        else:
             self._give_back()
-            return
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
 
 def _alone(request: Request) -> bool:
     body = request.body
     return request.method == "HEAD" or not (body is None or isinstance(body, BytesBody))
+
+
+def _size(request: Request) -> int:
+    body = request.body
+    return len(request.target) + (body.length or 0 if body is not None else 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from math import inf
 from time import monotonic
@@ -14,7 +16,7 @@ from holdfast.http import connections, encodings
 from holdfast.http.headers import SECRET, HeaderTypes, pairs
 from holdfast.http.origins import basic_auth
 from holdfast.http.proxies import Proxies
-from holdfast.http.requests import Defaults
+from holdfast.http.requests import FRAMING, Defaults
 from holdfast.http.responses import Response
 from holdfast.http.tls import CertTypes, VerifyTypes, tls_context
 from holdfast.wire.http1 import LIMITS, Limits
@@ -77,6 +79,8 @@ class Transport:
         ]
         mine = pairs(headers)
         names = {name.lower() for name, _ in mine}
+        if names & FRAMING:
+            raise InvalidRequest(f"{', '.join(names & FRAMING)}: set by the body of each request")
         self._headers = [item for item in self._headers if item[0].lower() not in names] + mine
         self._authorization = _authorization(auth)
         self._tls = (verify, cert)
@@ -95,10 +99,13 @@ class Transport:
 
     def defaults(self, origin: Origin, trusted: bool) -> Defaults:
         """Return the default headers for an origin; credentials only when it is trusted."""
-        headers = [("Host", origin.netloc), *self._headers]
-        authorization = origin.credentials or (self._authorization if trusted else None)
+        headers = self._headers
         if not trusted:
-            headers = [item for item in headers if item[0].lower() not in SECRET]
+            private = {*SECRET, "host"}
+            headers = [item for item in headers if item[0].lower() not in private]
+        if not any(name.lower() == "host" for name, _ in headers):
+            headers = [("Host", origin.netloc), *headers]
+        authorization = origin.credentials or (self._authorization if trusted else None)
         if authorization is not None:
             headers = [item for item in headers if item[0].lower() != "authorization"]
             headers.append(("Authorization", authorization))
@@ -126,6 +133,19 @@ class Transport:
             pool.close()
 
 
+#: All pools there are, for `_after_fork`.
+_POOLS: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Leave kept connections to the parent: two processes on one would mix their answers up."""
+    for pool in list(_POOLS):
+        pool.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class ConnectionPool:
     """The kept connections of one origin; the last one given back is taken first.
 
@@ -133,6 +153,7 @@ class ConnectionPool:
     """
 
     __slots__ = (
+        "__weakref__",
         "_closed",
         "_idle",
         "_idle_timeout",
@@ -163,6 +184,7 @@ class ConnectionPool:
             self.defaults = Defaults(self.defaults.headers + self.proxy.headers)
         self._idle: list[Connection] = []
         self._closed = False
+        _POOLS.add(self)
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -181,9 +203,10 @@ class ConnectionPool:
             except IndexError:
                 return None
             idle = self.clock() - connection.idle_since
-            if idle < connection.stream.trusted and not sure:
+            trusted = connection.tls is None and idle < connection.stream.trusted
+            if trusted and idle < self._idle_timeout and not sure:
                 return connection
-            if idle < self._idle_timeout and connection.stream.usable(inf if sure else idle):
+            if idle < self._idle_timeout and connection.usable(inf if sure else idle):
                 return connection
             connection.close()
 
@@ -194,10 +217,15 @@ class ConnectionPool:
         parser.bodiless = False
         parser.pieces.clear()
         connection.used = True
-        connection.idle_since = self.clock()
-        self._idle.append(connection)  # atomic
-        if len(self._idle) > self.max_idle or self._closed:
-            self._trim()
+        connection.idle_since = now = self.clock()
+        idle = self._idle
+        idle.append(connection)  # atomic
+        if (
+            len(idle) > self.max_idle
+            or self._closed
+            or (len(idle) > 1 and now - idle[0].idle_since > self._idle_timeout)
+        ):
+            self._trim(now)
 
     def begin(self, request: Request, deadline: float, now: float) -> Connection | None:
         """Prepare an ordinary exchange, which needs no program of its own.
@@ -209,7 +237,12 @@ class ConnectionPool:
             connection = self._idle.pop()
         except IndexError:
             return None
-        if now - connection.idle_since >= connection.stream.trusted or connection.tls is not None:
+        idle = now - connection.idle_since
+        if (
+            idle >= connection.stream.trusted
+            or idle >= self._idle_timeout
+            or connection.tls is not None
+        ):
             self._idle.append(connection)
             return None
         operation = connection.round_trip
@@ -241,12 +274,24 @@ class ConnectionPool:
             connection.close()
         return response
 
-    def _trim(self) -> None:
-        while len(self._idle) > (0 if self._closed else self.max_idle):
+    def _trim(self, now: float) -> None:
+        """Close what is too many or too old, the oldest first."""
+        while True:
             try:
-                self._idle.pop(0).close()
+                oldest = self._idle.pop(0)
             except IndexError:
                 return
+            most = -1 if self._closed else self.max_idle - 1
+            if len(self._idle) <= most and now - oldest.idle_since <= self._idle_timeout:
+                self._idle.insert(0, oldest)
+                return
+            oldest.close()
+
+    def forget(self) -> None:
+        """Drop what is idle in a forked process: the connections are the parent's."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.stream.forget()
 
     def connect(self, timeout: Timeout, deadline: float) -> Program[Connection]:
         """Open a connection that the pool does not know yet."""
@@ -265,7 +310,7 @@ class ConnectionPool:
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it is given back."""
         self._closed = True
-        self._trim()
+        self._trim(self.clock())
 
 
 def _authorization(auth: AuthTypes) -> str | None:

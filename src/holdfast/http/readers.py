@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import HoldfastError, NetworkError, TooLarge, TooSlow, Truncated
@@ -11,7 +12,7 @@ from holdfast.http.failures import translated
 from holdfast.wire.http1 import LENGTH, WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from holdfast.http.connections import Connection
     from holdfast.http.pools import ConnectionPool
@@ -48,6 +49,12 @@ class BodyReader:
         *,
         pipelined: bool = False,
     ) -> None:
+        limit = request.max_body
+        if limit is not None and message.length > limit and not connection.parser.complete:
+            raise TooLarge(f"the body is {message.length} bytes long, more than {limit}")
+        self._decoder = decoder(message.encoding, limit) if message.encoding else None
+        self._decoded: Iterator[bytes] = iter(())
+        # Nothing can be raised from here on: now the connection is the reader's.
         self._connection: Connection | None = connection
         self._pool = pool
         self._request = request
@@ -58,32 +65,32 @@ class BodyReader:
         self._pipelined = pipelined
         self._received = 0
         self._complete = False
-        self._started = pool.clock()
+        self._waited = 0.0  # seconds, for the least bandwidth
+        self._past = False  # whether a part was received past the parser
+        # Without a limit for each wait, a streamed body has the total for it.
+        timeout = request.timeout
+        self._wait = timeout.total if request.stream and timeout.read is None else timeout.read
         self.deadline = deadline
         self.on_close: list[Callable[[Exception | None], None]] = []
-        limit = request.max_body
-        try:
-            if limit is not None and message.length > limit and not connection.parser.complete:
-                raise TooLarge(f"the body is {message.length} bytes long, more than {limit}")
-            self._decoder = decoder(message.encoding, limit) if message.encoding else None
-        except HoldfastError:
-            self.close()
-            raise
 
     def read(self) -> Program[bytes]:
         """Return the next decoded piece of the body, b"" at its end."""
         while True:
             try:
+                # One piece at a time, for a small one may decode to very many.
+                for decoded in self._decoded:
+                    return decoded
                 data = yield from self._piece()
                 if self._decoder is None:
                     return data
-                decoded = self._decoder.decode(data) if data else self._decoder.finish()
+                if not data:
+                    self._decoder.finish()
+                    return b""
+                self._decoded = self._decoder.decode(data)
             except (OSError, WireError, HoldfastError) as error:
                 failure = translated(error, self._pool, self._timeout, self.deadline)
                 self.close(failure)
                 raise failure from error
-            if decoded or not data:
-                return decoded
 
     def read_all(self, into: Any = None) -> Program[Any]:
         """Return the whole body; of ``into``, a writable buffer, the part that was filled."""
@@ -103,7 +110,9 @@ class BodyReader:
                 pieces.append(data)
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         except (OSError, WireError, HoldfastError) as error:
-            raise translated(error, self._pool, self._timeout, self.deadline) from error
+            failure = translated(error, self._pool, self._timeout, self.deadline)
+            self.close(failure)
+            raise failure from error
         finally:
             self.close()
 
@@ -128,7 +137,7 @@ class BodyReader:
 
         The promised length is not believed at once: the space doubles as the body comes in.
         """
-        length = self._message.length
+        length = self._message.length - self._received
         whole = io.BytesIO()
         while self._parser.pieces:
             whole.write((yield from self.read()))
@@ -165,6 +174,7 @@ class BodyReader:
                 if len(data) > left:
                     parser.surplus = True
                     data = data[:left]
+                self._past = True
                 self._count(len(data))
                 if self._received == message.length:
                     parser.skip_body()
@@ -179,49 +189,55 @@ class BodyReader:
         if connection is None:
             raise NetworkError("the response was closed before its end")
         left = self._message.length - self._received
+        began = self._pool.clock()
         try:
             # Released at once: what exports its memory cannot grow.
             with view[:left] as part:
-                size: int = yield from connection.receive_into(part, self._until())
+                size: int = yield from connection.receive_into(part, self._until(began))
         except TimeoutError:
-            raise self._too_late() from None
+            raise self._too_late(began) from None
         if not size:
             raise self._truncated()
+        self._waited += self._pool.clock() - began
+        self._past = True
         self._count(size)
         if self._received == self._message.length:
             self._parser.skip_body()
         return size
 
     def _receive(self, connection: Connection, limit: int) -> Program[bytes]:
+        began = self._pool.clock()
         try:
-            data = yield from connection.receive(self._until(), limit)
+            data = yield from connection.receive(self._until(began), limit)
         except TimeoutError:
-            raise self._too_late() from None
+            raise self._too_late(began) from None
         if not data and not self._parser.end():
             raise self._truncated()
+        self._waited += self._pool.clock() - began
         return data
 
-    def _until(self) -> float:
+    def _until(self, now: float) -> float:
+        """Return when a wait that begins now ends."""
         until = self.deadline
-        timeout = self._timeout
-        if timeout.read is not None:
-            until = min(until, self._pool.clock() + timeout.read)
-        if timeout.min_bandwidth is not None:
-            until = min(until, self._started + GRACE + self._received / timeout.min_bandwidth)
+        if self._wait is not None:
+            until = min(until, now + self._wait)
+        rate = self._timeout.min_bandwidth
+        if rate is not None:
+            # Only waiting counts: the time between reads is the reader's own.
+            until = min(until, now + GRACE + self._received / rate - self._waited)
         return until
 
-    def _too_late(self) -> Exception:
+    def _too_late(self, began: float) -> Exception:
         """Return the error for the limit that ended a wait."""
         now = self._pool.clock()
+        waited = self._waited + now - began
         rate = self._timeout.min_bandwidth
-        if now >= self.deadline or rate is None:
+        if now >= self.deadline or rate is None or waited < GRACE + self._received / rate:
             return TimeoutError()
-        if now >= self._started + GRACE + self._received / rate:
-            return TooSlow(
-                f"the body came in slower than {rate:g} bytes/s "
-                f"({self._received} bytes in {now - self._started:.3g} s)"
-            )
-        return TimeoutError()
+        return TooSlow(
+            f"the body came in slower than {rate:g} bytes/s "
+            f"({self._received} bytes in {waited:.3g} s)"
+        )
 
     def _truncated(self) -> Truncated:
         promised = f" of {self._message.length}" if self._message.framing == LENGTH else ""
@@ -240,7 +256,13 @@ class BodyReader:
         self._complete = True
         if connection is None or self._pipelined:
             return
-        if self._reusable and self._message.keep_alive and not self._parser.surplus:
+        if (
+            self._reusable
+            and self._message.keep_alive
+            and not self._parser.surplus
+            # What follows a body that went past the parser, nobody has seen yet.
+            and (not self._past or connection.usable(inf))
+        ):
             self._pool.give(connection)
         else:
             connection.close()

@@ -89,7 +89,7 @@ def _next(
             following.target = following.target.removeprefix(origin.base)
             return pool, following
         return pool.transport.route(_without_base(origin), trusted=True), following
-    following.drop(SECRET)
+    following.drop({*SECRET, "host"})
     return pool.transport.route(there, trusted=False), following
 
 

@@ -13,7 +13,7 @@ from holdfast.http.headers import HeaderTypes, pairs
 from holdfast.wire import http1
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from holdfast.http.limits import Timeout
 
@@ -23,10 +23,12 @@ __all__ = ["IDEMPOTENT", "Defaults", "Request", "quoted_target"]
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 
 # Framing belongs to the body, and a hop's own headers to the connection.
-_OURS = frozenset({"content-length", "transfer-encoding", "expect", "upgrade"})
+FRAMING = frozenset({"content-length", "transfer-encoding", "expect", "upgrade"})
 
 _BARE = frozenset({"GET", "DELETE", "OPTIONS"})
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 # A path that goes on the wire as it is.
 _ORDINARY = re.compile(r"/[A-Za-z0-9/%:@!$&'()*+,;=~?\[\]\-._|]*")
@@ -42,7 +44,7 @@ class Request:
     """
 
     # Defaults, so that an ordinary request sets only what it has.
-    headers: list[tuple[str, str]] = []  # noqa: RUF012  never changed in place
+    headers: Sequence[tuple[str, str]] = ()
     names: Collection[str] = ()
     body: Body | None = None
     expect_continue = False
@@ -66,9 +68,9 @@ class Request:
         self.timeout = timeout
         try:
             self.method = method if method in _METHODS else _checked(method)
-            self.target = quoted_target(path)
-        except (http1.WireError, AttributeError, TypeError) as error:
-            raise InvalidRequest(str(error)) from None
+            self.target = quoted_target(path) if len(path) <= 256 else _quoted(path)
+        except (http1.WireError, AttributeError, TypeError, UnicodeError) as error:
+            raise InvalidRequest(f"not a request: {error}") from None
         if self.method not in _BARE:
             self.idempotent = self.method in IDEMPOTENT
             self.bare = self.method == "HEAD"
@@ -76,7 +78,12 @@ class Request:
             self.redirects = redirects
         if options:
             self._set(**options)
-        if redirects or timeout.read is not None or not self.bare or self.method == "HEAD":
+        if (
+            redirects
+            or timeout.read is not None
+            or not (self.bare and self.idempotent)
+            or self.method == "HEAD"
+        ):
             self.ordinary = False
 
     def _set(
@@ -99,8 +106,12 @@ class Request:
             self.headers = pairs(headers)
             self.names = {name.lower() for name, _ in self.headers}
             for name in self.names:
-                if name in _OURS:
+                if name in FRAMING:
                     raise InvalidRequest(f"the header {name!r} is set by the body and its options")
+            try:
+                http1.encode_headers(self.headers)
+            except http1.WireError as error:
+                raise InvalidRequest(str(error)) from None
         self.bare = self.bare and body is None and not headers
         self.body = body
         self.expect_continue = expect_continue
@@ -147,9 +158,13 @@ class Request:
         ``prefix`` stands before the target: the origin's base, or its URL for a proxy.
         """
         body = self.body
+        if self.target == "*":  # the server itself, of which a proxy is told without a path
+            place = prefix if prefix.startswith("http") else "*"
+        else:
+            place = prefix + self.target
         if self.bare:
             # Each part was checked when it was made.
-            text = f"{self.method} {prefix}{self.target} HTTP/1.1\r\n{defaults.text}"
+            text = f"{self.method} {place} HTTP/1.1\r\n{defaults.text}"
             head = text.encode("latin-1")
             self.sent = (defaults, head)
             return head
@@ -166,7 +181,7 @@ class Request:
         elif self.method in ("POST", "PUT", "PATCH"):
             headers.append(("Content-Length", "0"))
         try:
-            target = http1.encode_target(prefix + self.target)
+            target = http1.encode_target(place)
             lines = http1.encode_headers(headers)
         except http1.WireError as error:
             raise InvalidRequest(str(error)) from None
@@ -194,6 +209,8 @@ class Request:
 def _checked(method: str) -> str:
     method = method.upper()
     http1.encode_method(method)
+    if method == "CONNECT":
+        raise http1.WireError("CONNECT is for proxies: Cluster(proxy=...) makes the tunnel")
     return method
 
 
@@ -219,15 +236,14 @@ class Defaults:
         )
 
 
-@lru_cache(maxsize=4096)
-def quoted_target(path: str) -> str:
+def _quoted(path: str) -> str:
     """Return a path as it goes on the wire: quoted, without its fragment, from the root.
 
     Raises WireError for a URL, and for control characters.
     """
     if _ORDINARY.fullmatch(path):
         return path
-    if "://" in path.partition("?")[0]:
+    if _SCHEME.match(path):
         raise http1.WireError(f"a path below the hosts, not a URL, is called: {path[:80]!r}")
     for character in path:
         if character < " " or character == "\x7f":
@@ -237,3 +253,7 @@ def quoted_target(path: str) -> str:
         path = "*" if path == "*" else "/" + path
     # Reserved and percent signs stay: the caller may have quoted already.
     return quote(path, safe="/%:@!$&'()*+,;=~?[]-._|")
+
+
+#: The same, with a memory for paths that come again.
+quoted_target = lru_cache(maxsize=4096)(_quoted)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from holdfast.errors import StatusError
+from holdfast.errors import InvalidRequest, StatusError
 from holdfast.http.attempts import Attempt
 from holdfast.http.headers import Headers
 
@@ -66,7 +66,7 @@ class Response:
     @property
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """The header fields as they came."""
-        return self._message.headers
+        return list(self._message.headers)
 
     @property
     def reason_phrase(self) -> str:
@@ -124,7 +124,7 @@ class Response:
         """The body as text; what cannot be decoded is replaced."""
         try:
             return str(self.content, self.encoding, "replace")
-        except LookupError:  # a character set that does not exist
+        except (LookupError, ValueError):  # a character set that is none, or none for text
             return str(self.content, "utf-8", "replace")
 
     def json(self) -> Any:
@@ -147,6 +147,8 @@ class Response:
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """Iterate over the body in pieces of ``chunk_size`` bytes, by default in one."""
         content = bytes(self.content)
+        if chunk_size is not None and chunk_size < 1:
+            raise InvalidRequest(f"chunk_size is a number of bytes, from 1, not {chunk_size!r}")
         size = chunk_size or max(len(content), 1)
         for start in range(0, len(content), size):
             yield content[start : start + size]

@@ -58,6 +58,11 @@ class TLSLayer:
         # The host is the name to verify and, when it is not an address, the one in SNI.
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
 
+    @property
+    def pending(self) -> bool:
+        """Whether something was received that nobody has read."""
+        return bool(self._incoming.pending or self._object.pending())
+
     def handshake(self, deadline: float) -> Program[None]:
         """Agree on keys and check the certificate; raises CertificateError."""
         while True:

@@ -57,6 +57,12 @@ class RetryBudget:
             self.window.fail(now)
             return True
 
+    def refund(self) -> None:
+        """Give a retry back that was not made after all."""
+        with self._lock:
+            if self.window.failures:
+                self.window.failures -= 1
+
     def balance(self, now: float) -> float:
         """Return how many retries are left."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.cluster.core import ClusterCore
@@ -13,7 +14,7 @@ from holdfast.rest.response import Response
 from holdfast.rest.verbs import Asynchronous, Blocking, Verbs, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Self
 
     from holdfast.cluster.endpoints import Endpoint
@@ -24,7 +25,7 @@ __all__ = ["TIMEOUT", "AsyncPool", "Pool", "PoolPrograms", "core_of"]
 
 R = TypeVar("R")
 
-TIMEOUT = Timeout()
+TIMEOUT = Timeout(total=5.0)
 
 # A host is called when it is named, whatever it did before: no breaker, no limit, no ejection.
 _PLAIN = Policy(retry=None, budget=None, breaker=None, limit=None)
@@ -35,14 +36,22 @@ def core_of(
     limit: int,
     retry: Retry | None = None,
     ejection: Ejection | None = None,
+    clock: Callable[[], float] = monotonic,
     **transport: Any,
 ) -> ClusterCore:
-    """Return the core for a face: ``limit`` connections are kept for each host."""
+    """Return the core for a face: ``limit`` connections are kept for each host.
+
+    ``clock`` returns seconds; it is there to be replaced in tests.
+    """
     if limit < 0:
         raise ValueError(f"limit is a number of connections, from 0, not {limit!r}")
     policy = Policy(retry=retry, budget=None, breaker=None, limit=None) if retry else _PLAIN
     return ClusterCore(
-        hosts, policy=policy, ejection=ejection, transport=Transport(max_idle=limit, **transport)
+        hosts,
+        policy=policy,
+        ejection=ejection,
+        transport=Transport(max_idle=limit, clock=clock, **transport),
+        clock=clock,
     )
 
 

@@ -10,9 +10,9 @@ from holdfast.cluster.health import Ejection
 from holdfast.errors import InvalidRequest
 from holdfast.policy import Retry
 from holdfast.rest.pools import AsyncPool, Pool, PoolPrograms, core_of
-from holdfast.rest.resources import ResourcesPrograms
+from holdfast.rest.resources import AsyncResources, Resources, ResourcesPrograms
 from holdfast.rest.response import Response
-from holdfast.rest.verbs import Asynchronous, Blocking, Verbs, request_of
+from holdfast.rest.verbs import Verbs, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,19 +114,15 @@ def _again(left: int) -> Callable[[HTTPResponse], bool]:
     return again
 
 
-class Replicas(Blocking, _Replicas[Pool, Response, "list[Response]"]):  # type: ignore[misc]  # get
+class Replicas(_Replicas[Pool, Response, "list[Response]"], Resources):  # type: ignore[misc]  # get
     """`Resources` whose hosts replicate each other; see `Replicas.call`.
 
     A host that failed is tried last for a while, and comes back when it answers.
     """
 
-    _pool = Pool
-
 
 class AsyncReplicas(  # type: ignore[misc]  # get
-    Asynchronous,
     _Replicas[AsyncPool, Coroutine[Any, Any, Response], "Coroutine[Any, Any, list[Response]]"],
+    AsyncResources,
 ):
     """`Replicas` for asyncio: its methods are to be awaited."""
-
-    _pool = AsyncPool

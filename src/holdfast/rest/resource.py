@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from holdfast import ops
-from holdfast.errors import InvalidRequest
+from holdfast.errors import HoldfastError, InvalidRequest
+from holdfast.http.attempts import Attempt
 from holdfast.http.exchange import Started, exchange, start
 from holdfast.http.limits import TimeoutTypes
 from holdfast.http.pipelines import Pipeline
+from holdfast.http.responses import Response as HTTPResponse
 from holdfast.rest.pools import TIMEOUT, PoolPrograms
 from holdfast.rest.response import Response
 from holdfast.rest.verbs import Asynchronous, Blocking, request_of
 
 if TYPE_CHECKING:
-    from holdfast.http.responses import Response as HTTPResponse
     from holdfast.ops import Program
 
 __all__ = ["AsyncResource", "Resource"]
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class _Resource(PoolPrograms[R]):
@@ -36,9 +39,7 @@ class _Resource(PoolPrograms[R]):
         **transport: Any,
     ) -> None:
         if port is not None:
-            host = (
-                f"[{host}]:{port}" if host.count(":") > 1 and "[" not in host else f"{host}:{port}"
-            )
+            host = _with_port(host, port)
         super().__init__(host, 1, timeout=timeout, source_address=source_address, **transport)
         self._started: Started | None = None
 
@@ -51,19 +52,22 @@ class _Resource(PoolPrograms[R]):
         if self._started is not None:
             raise InvalidRequest("the response to the last request was not read: getresponse()")
         request = request_of(self._timeout, method, path, body, params, headers=headers)
-        self._started = yield from start(self._endpoint.pool, request, self._deadline())
+        started = start(self._endpoint.pool, request, self._deadline())
+        self._started = yield from self._attempted(started)
 
     def _finish(self, filename: str = "") -> Program[Response]:
         started, self._started = self._started, None
         if started is None:
             raise InvalidRequest("no request was sent: request() goes before getresponse()")
-        started.request.stream = bool(filename)
-        response = yield from exchange(
-            self._endpoint.pool, started.request, started.deadline, started
-        )
+        return Response((yield from self._attempted(self._received(started, filename))))
+
+    def _received(self, started: Started, filename: str) -> Program[HTTPResponse]:
+        request = started.request
+        request.stream = bool(filename)
+        response = yield from exchange(self._endpoint.pool, request, started.deadline, started)
         if filename:
-            yield from _save(response, filename)
-        return Response(response)
+            yield from self._save(response, filename)
+        return response
 
     def _deadline(self) -> float:
         return self._core.clock() + (self._timeout.total or inf)
@@ -71,8 +75,52 @@ class _Resource(PoolPrograms[R]):
     def _download(self, path: str, filename: str) -> Program[Response]:
         request = request_of(self._timeout, "GET", path, stream=True)
         response = yield from self._core.call(request, lambda: (self._endpoint,))
-        yield from _save(response, filename)
+        yield from self._attempted(self._save(response, filename))
         return _checked(Response(response))
+
+    def _save(self, response: HTTPResponse, filename: str) -> Program[None]:
+        """Write a successful body to a file, whole or not at all; read any other one.
+
+        The time limit is for each wait: how long the whole of a file takes, nobody knows.
+        """
+        reader = response.reader
+        try:
+            if not response.is_success:
+                response.content = yield from reader.read_all()
+                return
+            file = _PartialFile(filename)
+            try:
+                yield ops.Invoke(file.open)
+                while True:
+                    reader.deadline = self._deadline()
+                    if not (data := (yield from reader.read())):
+                        break
+                    yield ops.Invoke(file.write, data)
+                file.complete()
+            finally:
+                file.discard()
+        finally:
+            reader.close()
+            response.reader = None
+
+    def _attempted(self, program: Program[T]) -> Program[T]:
+        """Run a program below the cluster's call, and tell of it as of the one attempt it is."""
+        name = self._endpoint.name
+        clock = self._core.clock
+        began = clock()
+        try:
+            result = yield from program
+        except HoldfastError as error:
+            if error.attempts or isinstance(error, InvalidRequest):
+                raise
+            # An error of its own: the one in the list of attempts stays as it was.
+            failure = type(error)(error.summary)
+            failure.attempts = (Attempt(1, name, 0.0, clock() - began, None, error),)
+            raise failure from error
+        if isinstance(result, HTTPResponse):
+            result.tried = name
+            result.seconds = clock() - began
+        return result
 
     def _pipeline(self, requests: tuple[Any, ...]) -> Pipeline:
         for request in requests:
@@ -124,7 +172,7 @@ class Resource(Blocking, _Resource[Response]):
         """
         pipeline = self._pipeline(requests)
         try:
-            while (response := self._run(pipeline.next())) is not None:
+            while (response := self._run(self._attempted(pipeline.next()))) is not None:
                 yield Response(response)
         finally:
             pipeline.close()
@@ -142,7 +190,7 @@ class AsyncResource(Asynchronous, _Resource[Coroutine[Any, Any, Response]]):
         """Send ``(method, path[, body])`` requests in a pipeline; see `Resource.multicall`."""
         pipeline = self._pipeline(requests)
         try:
-            while (response := await self._run(pipeline.next())) is not None:
+            while (response := await self._run(self._attempted(pipeline.next()))) is not None:
                 yield Response(response)
         finally:
             pipeline.close()
@@ -159,26 +207,44 @@ def _checked(response: Response) -> Response:
     return response
 
 
-def _save(response: HTTPResponse, filename: str) -> Program[None]:
-    """Write a successful body to a file, whole or not at all; read any other one."""
-    reader = response.reader
-    try:
-        if not response.is_success:
-            response.content = yield from reader.read_all()
-            return
-        part = f"{filename}.part"
-        complete = False
-        file = yield ops.Invoke(open, part, "wb")
-        try:
-            while data := (yield from reader.read()):
-                yield ops.Invoke(file.write, data)
-            file.close()
-            os.replace(part, filename)
-            complete = True
-        finally:
-            file.close()
-            if not complete:
-                os.unlink(part)
-    finally:
-        reader.close()
-        response.reader = None
+class _PartialFile:
+    """A file that is not whole yet, and has its name only when it is."""
+
+    def __init__(self, filename: str) -> None:
+        self._filename = filename
+        # A name of its own: somebody else may be writing the same file.
+        self._part = f"{filename}.{secrets.token_hex(4)}.part"
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        # Kept here, not returned: a program that is cancelled meanwhile gets no result.
+        self._file = open(self._part, "xb")  # noqa: SIM115  closed by whoever called this
+
+    def write(self, data: bytes) -> None:
+        assert self._file is not None
+        self._file.write(data)
+
+    def complete(self) -> None:
+        assert self._file is not None
+        self._file.close()
+        os.replace(self._part, self._filename)
+        self._file = None
+
+    def discard(self) -> None:
+        if self._file is not None:
+            try:
+                self._file.close()
+            finally:
+                os.unlink(self._part)
+
+
+def _with_port(host: str, port: int) -> str:
+    """Return a host, or a URL, with the port that stood beside it."""
+    scheme, mark, rest = host.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, name = authority.rpartition("@")
+    if name.count(":") > 1 and "[" not in name:
+        name = f"[{name}]"
+    elif ":" in name.rpartition("]")[2]:
+        raise InvalidRequest(f"the port is named twice: {name!r} and {port!r}")
+    return f"{scheme}{mark}{user}{at}{name}:{port}{slash}{path}"

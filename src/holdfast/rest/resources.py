@@ -6,6 +6,7 @@ import random
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from holdfast.errors import NoEndpointError
 from holdfast.http.limits import Timeout, TimeoutTypes
 from holdfast.rest.pools import TIMEOUT, AsyncPool, Pool, PoolPrograms, core_of
 from holdfast.rest.response import Response
@@ -28,7 +29,7 @@ T = TypeVar("T")
 def chosen(candidates: Iterable[T], priority: Callable[[T], Any]) -> T:
     """Return the candidate with the lowest priority; ties are random, None excludes.
 
-    Raises ValueError when none is left.
+    Raises NoEndpointError, a ValueError, when none is left.
     """
     best: list[T] = []
     lowest: Any = None
@@ -41,7 +42,7 @@ def chosen(candidates: Iterable[T], priority: Callable[[T], Any]) -> T:
         elif value == lowest:
             best.append(candidate)
     if not best:
-        raise ValueError("there is no host to choose from")
+        raise NoEndpointError("there is no host to choose from")
     return random.choice(best)
 
 
@@ -128,7 +129,7 @@ class ResourcesPrograms(dict[str, P], Generic[P, R, L]):
         )
         responses = []
         for result in results:
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 raise result
             responses.append(Response(result))
         return responses

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from holdfast.errors import NoEndpointError
@@ -40,6 +42,7 @@ class _Shards(dict[Any, set[str]], Generic[M, R, L]):
         limit: int = 0,
         *,
         timeout: TimeoutTypes = TIMEOUT,
+        transport: Mapping[str, Any] | None = None,
         **multimap: Iterable[Key],
     ) -> None:
         super().__init__()
@@ -49,7 +52,7 @@ class _Shards(dict[Any, set[str]], Generic[M, R, L]):
             self.setdefault(key, set()).add(host)
         hosts = dict.fromkeys(host for host, _ in pairs)
         #: All hosts, as a mapping to their pools.
-        self.resources: M = self._resources(hosts, limit, timeout=timeout)
+        self.resources: M = self._resources(hosts, limit, timeout=timeout, **(transport or {}))
         self._core = self.resources._core
 
     def _run(self, program: Program[Any]) -> Any:
@@ -100,42 +103,66 @@ class _Shards(dict[Any, set[str]], Generic[M, R, L]):
 
     def _cover(self, keys: Iterable[Key]) -> list[str]:
         """Return hosts that hold all the keys, sorted."""
-        held: dict[str, set[Key]] = {}
-        wanted = set(keys)
-        for key in wanted:
-            live = [h for h in self._holders(key) if self.resources.priority(h) is not None]
+        priorities: dict[str, Any] = {}
+        groups: set[frozenset[str]] = set()  # keys with the same hosts are as one
+        for key in set(keys):
+            holders = self._holders(key)
+            for host in holders:
+                if host not in priorities:
+                    priorities[host] = self.resources.priority(host)
+            live = frozenset(host for host in holders if priorities[host] is not None)
             if not live:
                 raise NoEndpointError(f"no live host holds the key {key!r}")
-            for host in live:
-                held.setdefault(host, set()).add(key)
-        hosts = sorted(held)
-        looked_at = 0
-        for size in range(1, len(hosts) + 1):
-            covers = []
-            for combination in itertools.combinations(hosts, size):
-                looked_at += 1
-                if looked_at > _EXACT:
-                    return sorted(self._greedy(held, wanted))
-                if set().union(*(held[host] for host in combination)) >= wanted:
-                    covers.append(combination)
-            if covers:
-                return list(self.choice(covers))
-        return []
+            groups.add(live)
+        # What a host holds, as bits: sets of thousands of keys would take a hundred times as long.
+        held = dict.fromkeys(sorted(set().union(*groups)), 0)
+        for number, group in enumerate(groups):
+            for host in group:
+                held[host] |= 1 << number
+        covers = _smallest(held)
+        return list(self.choice(covers)) if covers else _greedy(groups, priorities)
 
-    def _greedy(self, held: dict[str, set[Key]], wanted: set[Key]) -> list[str]:
-        """Take the host that holds most of what is missing, until nothing is.
 
-        At most ln(n) + 1 times as many as needed (V. Chvátal, 1979).
-        """
-        missing = set(wanted)
-        cover = []
-        while missing:
-            most = max(len(held[host] & missing) for host in held)
-            best = [host for host in held if len(held[host] & missing) == most]
-            host = chosen(best, self.resources.priority)
-            cover.append(host)
-            missing -= held[host]
-        return cover
+def _smallest(held: dict[str, int]) -> list[tuple[str, ...]]:
+    """Return smallest sets of hosts that hold everything, none when there are too many to try."""
+    wanted = reduce(or_, held.values(), 0)
+    covers: list[tuple[str, ...]] = []
+    looked_at = 0
+    for size in range(1, len(held) + 1):
+        for hosts in itertools.combinations(held, size):
+            looked_at += 1
+            if looked_at > _EXACT:
+                return covers
+            union = 0
+            for host in hosts:
+                union |= held[host]
+            if union == wanted:
+                covers.append(hosts)
+        if covers:
+            break
+    return covers
+
+
+def _greedy(groups: Iterable[frozenset[str]], priorities: dict[str, Any]) -> list[str]:
+    """Take the host that holds most of what is missing, until nothing is; return them sorted.
+
+    At most ln(n) + 1 times as many as needed (V. Chvátal, 1979).
+    """
+    missing: dict[str, set[frozenset[str]]] = {}  # of what each host holds
+    for group in groups:
+        for host in group:
+            missing.setdefault(host, set()).add(group)
+    cover = []
+    while missing:
+        most = max(map(len, missing.values()))
+        best = [host for host, left in missing.items() if len(left) == most]
+        host = chosen(best, priorities.__getitem__)
+        cover.append(host)
+        for group in missing.pop(host):
+            for other in group - {host}:
+                missing[other].discard(group)
+        missing = {host: left for host, left in missing.items() if left}
+    return sorted(cover)
 
 
 def _nothing() -> Program[list[Response]]:
@@ -147,7 +174,8 @@ class Shards(Blocking, _Shards[Resources, Response, "list[Response]"]):
     """A mapping of keys to the sets of hosts that hold them.
 
     ``items``: (host, key) pairs; ``multimap``: hosts with their keys, ``host=[key, ...]``.
-    ``limit``: how many idle connections are kept for each host.
+    ``limit``: how many idle connections are kept for each host. ``transport``: further keywords
+    of `Resources` (``auth``, ``verify``, ...), which would be hosts if they stood alone.
     """
 
     _resources = Resources

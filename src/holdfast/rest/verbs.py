@@ -58,8 +58,9 @@ class Verbs(Generic[R]):
     ) -> Program[Response]:
         raise NotImplementedError
 
-    def _run(self, program: Program[Any]) -> Any:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # or it would stand before that of `Blocking` in some classes
+
+        def _run(self, program: Program[Any]) -> Any: ...
 
     def _evaluated(self, *arguments: Any, **options: Any) -> Program[Any]:
         response = yield from self._program(*arguments, **options)

@@ -117,6 +117,7 @@ class Message:
     """The head of a response; ``framing`` tells where its body ends."""
 
     # Defaults, so that an ordinary message sets only what it has.
+    closing = False  # whether the server said that this is its last answer
     keep_alive = True  # whether the connection may carry another request
     encoding = ""  # Content-Encoding, "" without
     framing = CLOSE
@@ -159,7 +160,7 @@ class Message:
             elif name == b"connection":
                 tokens = value.lower()
                 if b"close" in tokens:
-                    closes = True
+                    closes = self.closing = True
                 elif b"keep-alive" in tokens:
                     keep_alive = True
             elif name == b"transfer-encoding":
