@@ -1,0 +1,79 @@
+"""Every way to run a program, behind one call."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+import uvloop
+
+from holdfast import ops
+from holdfast.drivers import asyncio as asyncio_driver
+from holdfast.drivers import blocking
+
+T = TypeVar("T")
+
+
+class Run(Protocol):
+    """Run a program to its end and return its result, or raise what it raised."""
+
+    def __call__(self, program: ops.Program[T]) -> T:
+        """Run it."""
+        ...
+
+
+def alone(program: ops.Program[T]) -> T:
+    """Run a program on this thread, which waits in the system calls themselves."""
+    return blocking.run(program)
+
+
+def among_others(program: ops.Program[T]) -> T:
+    """Run a program as one of several that take turns on this thread."""
+    return blocking.run(_in_company(program))
+
+
+def _in_company(program: ops.Program[T]) -> ops.Program[T]:
+    results: list[Any] = yield ops.All([_restless(), program, _restless()])
+    if isinstance(results[1], BaseException):
+        raise results[1]
+    return results[1]  # type: ignore[no-any-return]
+
+
+def _restless() -> ops.Program[None]:
+    for _ in range(3):
+        yield ops.Sleep(monotonic() + 0.001)
+
+
+def on_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Run:
+    """Return a function that runs a program on a new event loop.
+
+    It fails when the loop has something to complain about that nobody else would hear of.
+    """
+
+    def run(program: ops.Program[T]) -> T:
+        complaints: list[dict[str, Any]] = []
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            try:
+                return runner.run(asyncio_driver.run(program))
+            finally:
+                gc.collect()
+                assert not complaints
+
+    return run
+
+
+DRIVERS: dict[str, Run] = {
+    "alone": alone,
+    "among-others": among_others,
+    "asyncio": on_loop(asyncio.new_event_loop),
+    "uvloop": on_loop(uvloop.new_event_loop),
+}
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
