@@ -320,7 +320,13 @@ class Calls(RuleBasedStateMachine):
     @invariant()
     def every_endpoint_is_ready_or_comes_back(self) -> None:
         """Who is out has a reason: a time that is remembered, or a call that is under way."""
-        panic = len(self.among.all) - len(self.out()) < self.ejection.panic * len(self.among.all)
+        unwell = [
+            endpoint
+            for endpoint in self.among.all
+            if endpoint.health.probation
+            or (endpoint.breaker is not None and endpoint.breaker.state != "closed")
+        ]
+        panic = len(self.among.all) - len(unwell) < self.ejection.panic * len(self.among.all)
         for endpoint in self.among.all:
             at = endpoint.ready_at(self.now, panic)
             if at <= self.now:

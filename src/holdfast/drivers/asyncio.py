@@ -441,5 +441,5 @@ _PERFORM: dict[type, Callable[[Any], Any]] = {
 
 
 def _until(deadline: float) -> asyncio.Timeout:
-    # A millisecond late rather than early: uvloop rounds to it.
-    return asyncio.timeout(None if deadline == inf else max(deadline - monotonic(), 0) + 0.001)
+    # Late rather than early: uvloop rounds to milliseconds twice, its clock and the delay.
+    return asyncio.timeout(None if deadline == inf else max(deadline - monotonic(), 0) + 0.002)
