@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
 
 from holdfast.cluster.core import EJECTION, POLICY, ClusterCore, shown
+from holdfast.cluster.lifetimes import AsyncClosing, Closing
 from holdfast.cluster.streams import AsyncStream, Stream
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
@@ -20,8 +21,8 @@ from holdfast.http.responses import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import EllipsisType, TracebackType
-    from typing import Self, Unpack
+    from types import EllipsisType
+    from typing import Unpack
 
     from holdfast.cluster.balancers import BalancerTypes
     from holdfast.cluster.endpoints import Endpoint
@@ -152,7 +153,7 @@ class _Caller(Generic[R]):
 
     def get(self, path: str, **options: Unpack[Options]) -> R:
         """Send a GET; see `request`."""
-        if options:
+        if options or path.__class__ is not str:  # what is no path is refused there
             return self.request("GET", path, **options)
         # A long path is rarely the same again, and would fill the memory of paths.
         if len(path) > 256:
@@ -241,7 +242,7 @@ class _Caller(Generic[R]):
         return results
 
 
-class Cluster(_Caller[Response]):
+class Cluster(Closing, _Caller[Response]):
     """Hosts that are called as one, from threads.
 
     Safe to share among threads. Use it as a context manager, or `close` it.
@@ -304,23 +305,8 @@ class Cluster(_Caller[Response]):
         """
         return blocking.run(self._broadcast(method, path, hosts, return_exceptions, options))
 
-    def close(self) -> None:
-        """Close the kept connections."""
-        self._core.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AsyncCluster(_Caller[Coroutine[Any, Any, Response]]):
+class AsyncCluster(AsyncClosing, _Caller[Coroutine[Any, Any, Response]]):
     """Hosts that are called as one, from asyncio; everything else as in `Cluster`.
 
     Use it as an asynchronous context manager, or `aclose` it.
@@ -370,21 +356,6 @@ class AsyncCluster(_Caller[Coroutine[Any, Any, Response]]):
         return await asyncio_driver.run(
             self._broadcast(method, path, hosts, return_exceptions, options)
         )
-
-    async def aclose(self) -> None:
-        """Close the kept connections."""
-        self._core.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._core.close()
 
 
 def _count(follow: Any) -> int:

@@ -79,10 +79,10 @@ class StreamedResponse(_Streamed):
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
         """Iterate over the decoded body, as it comes, or in pieces of ``chunk_size`` bytes."""
+        pieces = _Pieces(chunk_size)
         if self._body is not None:
             yield from _cut(self._body, chunk_size or max(len(self._body), 1))
             return
-        pieces = _Pieces(chunk_size)
         while piece := blocking.run(self.reader.read()):
             yield from pieces.add(piece)
         yield from pieces.rest()
@@ -99,11 +99,11 @@ class AsyncStreamedResponse(_Streamed):
 
     async def aiter_bytes(self, chunk_size: int | None = None) -> AsyncIterator[bytes]:
         """Iterate over the decoded body, as it comes, or in pieces of ``chunk_size`` bytes."""
+        pieces = _Pieces(chunk_size)
         if self._body is not None:
             for piece in _cut(self._body, chunk_size or max(len(self._body), 1)):
                 yield piece
             return
-        pieces = _Pieces(chunk_size)
         while data := await asyncio_driver.run(self.reader.read()):
             for piece in pieces.add(data):
                 yield piece

@@ -82,12 +82,13 @@ class Pipeline:
     def _send(self, deadline: float) -> Program[None]:
         """Send what fits, and at least one when nothing is under way."""
         size = sum(map(_size, self._sent))
+        batch: list[Request] = []
+        connection = self._connection
         while self._waiting and len(self._sent) < self._depth:
             request = self._waiting[0]
             size += _size(request)
             if _alone(request) or (self._sent and size > BYTES):
-                return
-            connection = self._connection
+                break
             if connection is None:
                 sure = not all(request.idempotent for request in islice(self._waiting, DEPTH))
                 connection = self._pool.take(sure)
@@ -98,12 +99,33 @@ class Pipeline:
             connection.parser.bodiless = False
             self._connection = connection
             self._sent.append(self._waiting.popleft())
+            batch.append(request)
+        if batch:
+            assert connection is not None
             try:
-                broken = yield from send_request(connection, self._pool, request, deadline)
+                yield from self._send_batch(connection, batch, deadline)
             except OSError as error:
-                raise translated(error, self._pool, request.timeout, deadline) from error
-            if broken is not None:
-                return  # the answers that are on their way come first
+                raise translated(error, self._pool, batch[0].timeout, deadline) from error
+
+    def _send_batch(
+        self, connection: Connection, batch: list[Request], deadline: float
+    ) -> Program[None]:
+        """Send requests, small ones at once: a server that closes after one has got them all."""
+        small: list[bytes] = []
+        try:
+            for request in batch:
+                data, body = request.whole(self._pool.prefix, self._pool.defaults)
+                if body is None:
+                    small.append(data)
+                    continue
+                yield from connection.send(b"".join(small), deadline)
+                small.clear()
+                broken = yield from send_request(connection, self._pool, request, deadline)
+                if broken is not None:
+                    return
+            yield from connection.send(b"".join(small), deadline)
+        except ConnectionError:
+            pass  # the answers that are on their way come first
 
     def _receive(self, deadline: float) -> Program[Response]:
         connection = self._connection

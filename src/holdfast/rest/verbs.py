@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from holdfast.cluster.lifetimes import AsyncClosing, Closing
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
 from holdfast.errors import InvalidRequest
@@ -13,10 +14,6 @@ from holdfast.http.requests import Request
 from holdfast.rest.response import Response
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
-    from holdfast.cluster.core import ClusterCore
     from holdfast.http.limits import Timeout
     from holdfast.ops import Program
 
@@ -87,49 +84,15 @@ class Verbs(Generic[R]):
         return self._run(self._evaluated("PATCH", path, body, **kwargs))
 
 
-class Blocking:
+class Blocking(Closing):
     """Runs programs on the caller's thread; a context manager."""
-
-    _core: ClusterCore
 
     def _run(self, program: Program[Any]) -> Any:
         return blocking.run(program)
 
-    def close(self) -> None:
-        """Close the kept connections."""
-        self._core.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Asynchronous:
+class Asynchronous(AsyncClosing):
     """Runs programs in the running event loop; an asynchronous context manager."""
-
-    _core: ClusterCore
 
     def _run(self, program: Program[Any]) -> Any:
         return asyncio_driver.run(program)
-
-    async def aclose(self) -> None:
-        """Close the kept connections."""
-        self._core.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
