@@ -400,11 +400,9 @@ class ResponseParser:
 
     def _hold_surplus(self, data: bytes) -> None:
         """Keep what follows a complete response, for the next one if there is to be one."""
-        if not data:
-            return
         if self.pipelined:
             self._held += data
-        else:
+        elif data.strip(b"\r\n"):  # empty lines before a message mean nothing (RFC 9112 2.2)
             self.surplus = True
 
     def _parse(self, data: bytes) -> None:
