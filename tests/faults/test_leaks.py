@@ -71,7 +71,7 @@ def assert_idle(cluster: Any) -> int:
 
 
 def assert_mixed(outcomes: dict[str, int], *names: str) -> None:
-    """Assert that calls ended in all the ways that they are meant to, each more than a few times."""
+    """Assert that calls ended in all the ways that they are meant to, each several times."""
     network = {"NetworkError", "Truncated", "ConnectError"}
     broken = sum(count for name, count in outcomes.items() if name in network)
     late = outcomes.get("DeadlineExceeded", 0)
