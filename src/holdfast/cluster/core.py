@@ -28,6 +28,7 @@ from holdfast.http.pools import ConnectionPool, Transport
 from holdfast.http.redirects import fetch
 from holdfast.http.responses import Response
 from holdfast.policy import Limiter, Policy, RetryBudget
+from holdfast.policy.window import Window
 from holdfast.wire.http1 import WireError
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class ClusterCore:
         )
         self.choose = Chooser(self.endpoints, self.balancer, random).choose
         self._budget = RetryBudget(policy.budget) if policy.budget is not None else None
+        self._calls = self._budget.window if self._budget is not None else Window(1.0)
         self._limiter = Limiter(policy.cluster_limit) if policy.cluster_limit is not None else None
 
     def close(self) -> None:
@@ -115,7 +117,10 @@ class ClusterCore:
         began = now = self.clock()
         total = request.timeout.total
         deadline = inf if total is None else began + total
-        if self._budget is not None:
+        calls = self._calls
+        if now < calls.until:
+            calls.hits += 1  # as `RetryBudget.deposit`, without the call
+        elif self._budget is not None:
             self._budget.deposit(now)
         limiter = self._limiter
         made: list[Attempt] = []

@@ -157,6 +157,7 @@ class ConnectionPool:
         "_closed",
         "_idle",
         "_idle_timeout",
+        "_trim_at",
         "clock",
         "defaults",
         "max_idle",
@@ -184,6 +185,7 @@ class ConnectionPool:
             self.defaults = Defaults(self.defaults.headers + self.proxy.headers)
         self._idle: list[Connection] = []
         self._closed = False
+        self._trim_at = -inf  # when to look for connections that are too old
         _POOLS.add(self)
 
     def __len__(self) -> int:
@@ -218,13 +220,8 @@ class ConnectionPool:
         parser.pieces.clear()
         connection.used = True
         connection.idle_since = now = self.clock()
-        idle = self._idle
-        idle.append(connection)  # atomic
-        if (
-            len(idle) > self.max_idle
-            or self._closed
-            or (len(idle) > 1 and now - idle[0].idle_since > self._idle_timeout)
-        ):
+        self._idle.append(connection)  # atomic
+        if now >= self._trim_at or len(self._idle) > self.max_idle or self._closed:
             self._trim(now)
 
     def begin(self, request: Request, deadline: float, now: float) -> Connection | None:
@@ -263,19 +260,30 @@ class ConnectionPool:
         parser = connection.parser
         parser.feed(data)
         message = parser.message
-        if message is None or not parser.complete or message.encoding or message.status == 408:
+        if message is None or (
+            message is not parser.known
+            and (not parser.complete or message.encoding or message.status == 408)
+        ):
             return None
         response = Response(request, self.origin, message)
         pieces = parser.pieces
         response.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if message.keep_alive and not parser.surplus:
-            self.give(connection)
-        else:
+        if not message.keep_alive or parser.surplus:
             connection.close()
+            return response
+        # As `give`, without the call.
+        parser.message = None
+        pieces.clear()
+        connection.used = True
+        connection.idle_since = now = self.clock()
+        self._idle.append(connection)
+        if now >= self._trim_at or len(self._idle) > self.max_idle or self._closed:
+            self._trim(now)
         return response
 
     def _trim(self, now: float) -> None:
         """Close what is too many or too old, the oldest first."""
+        self._trim_at = now + self._idle_timeout / 10
         while True:
             try:
                 oldest = self._idle.pop(0)

@@ -191,7 +191,6 @@ class ResponseParser:
     __slots__ = (
         "_held",
         "_informational",
-        "_known",
         "_limits",
         "_may_begin",
         "_open",
@@ -204,6 +203,7 @@ class ResponseParser:
         "bodiless",
         "complete",
         "continued",
+        "known",
         "message",
         "on_body",
         "on_message_begin",
@@ -232,7 +232,8 @@ class ResponseParser:
         self.on_message_begin = self._may_begin.pop
         self.on_body = self.pieces.append
         self.on_message_complete = self._open.clear
-        self._known: Message | None = None  # the last whole and ordinary one
+        #: The last response that came whole and with nothing special about it.
+        self.known: Message | None = None
         self._held = b""  # of a head that is not complete; what follows a pipelined response
         self._tail = b""  # the last bytes of a chunked body in a pipeline
         self._taken = 0  # bytes of a body of known length in a pipeline
@@ -261,7 +262,7 @@ class ResponseParser:
         if self._held:
             data = self._held + data
             self._held = b""
-        known = self._known
+        known = self.known
         if known is not None and data.startswith(known.head):
             # A busy server's answers to like requests have like heads, for a second at a time.
             head = known.head
@@ -301,8 +302,8 @@ class ResponseParser:
         ):
             message.frame(False)
             self._piled = 0
-        else:
-            self._known = message
+        elif message.status != 408:
+            self.known = message
 
     def next(self) -> None:
         """Go on to the next response; in a pipeline, `feed` b"" to see whether it is there."""
