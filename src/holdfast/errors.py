@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "AdmissionRejected",
     "AttemptTimeout",
     "CallTimeout",
     "CertificateError",
@@ -27,6 +28,7 @@ __all__ = [
     "NoEndpointError",
     "ProtocolError",
     "ProxyError",
+    "RateLimited",
     "ReadTimeout",
     "ResolveError",
     "StatusError",
@@ -175,3 +177,13 @@ class LimitExceeded(HoldfastError, OSError):
     """A limit of concurrency and its queue are full: nothing was sent."""
 
     retryable = True
+
+
+class RateLimited(LimitExceeded):
+    """The rate limit's bucket is empty: nothing was sent."""
+
+
+class AdmissionRejected(LimitExceeded):
+    """The hosts reject so much that this call was rejected here: nothing was sent."""
+
+    retryable = False
