@@ -32,6 +32,11 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 Address: TypeAlias = tuple[int, Any]
 
 
+#: Whether each `Sleep` that has an end is over at once: `holdfast.testing.instant` says so, every
+#: driver obeys.
+instant = False
+
+
 class Stream(Protocol):
     """A connected byte stream, owned by one program at a time."""
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from holdfast import errors, ops
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
+from holdfast.drivers.simulated import Task, World
 from holdfast.policy import Limit, Limiter
 from tests.policy.hammering import hammer
-from tests.virtual import Task, World
 
 
 def test_it_waits_only_when_it_is_full() -> None:
@@ -27,7 +27,7 @@ def test_it_waits_only_when_it_is_full() -> None:
     assert limiter.try_acquire()
     assert not limiter.try_acquire()
     assert repr(limiter) == "<Limiter 2 in flight, 0 waiting>"
-    waiting = world.begin(limiter.acquire(world.now + 5))
+    waiting = world.start(limiter.acquire(world.now + 5))
     world.advance(1)
     assert repr(limiter) == "<Limiter 2 in flight, 1 waiting>"
     limiter.release()
@@ -57,7 +57,7 @@ def test_who_came_first_is_served_first() -> None:
         served.append(number)
 
     for number in range(10):
-        world.begin(wait(number))
+        world.start(wait(number))
         world.advance(0.1)
     for number in range(10):
         limiter.release()
@@ -75,11 +75,11 @@ def test_a_full_queue_is_an_error_at_once(queue: int) -> None:
     limiter = Limiter(Limit(1, queue=queue))
     assert limiter.try_acquire()
     for _ in range(queue):
-        world.begin(limiter.acquire(world.now + 10))
+        world.start(limiter.acquire(world.now + 10))
     world.advance(0)
     with pytest.raises(errors.LimitExceeded, match=f"1 calls are in flight and {queue} wait"):
         world.run(limiter.acquire(world.now + 10))
-    assert world.now == world.start
+    assert world.now == world.began
     assert (limiter.in_flight, limiter.waiting) == (1, queue)
 
 
@@ -88,8 +88,8 @@ def test_a_wait_ends_at_its_deadline() -> None:
     world = World()
     limiter = Limiter(Limit(1, queue=3))
     assert limiter.try_acquire()
-    short = world.begin(limiter.acquire(world.now + 1))
-    long = world.begin(limiter.acquire(world.now + 9))
+    short = world.start(limiter.acquire(world.now + 1))
+    long = world.start(limiter.acquire(world.now + 9))
     world.advance(1)
     with pytest.raises(TimeoutError):
         short.result()
@@ -143,7 +143,7 @@ def test_no_slot_is_lost_or_made(actions: list[tuple[str, float]], calls: int, q
         waiting = [task for task in tasks if task.turn > 0]
         if action == "acquire":
             full = limiter.in_flight == calls and limiter.waiting == queue
-            task = world.begin(take(value))
+            task = world.start(take(value))
             tasks.append(task)
             arrived.append(task)
             world.advance(0)
@@ -154,12 +154,12 @@ def test_no_slot_is_lost_or_made(actions: list[tuple[str, float]], calls: int, q
             held -= 1
             limiter.release()
         elif action == "cancel" and waiting:
-            world.cancel(waiting[int(value) % len(waiting)])
+            waiting[int(value) % len(waiting)].cancel()
         elif action == "release and cancel" and held and waiting:
             # The slot was handed over, but its new owner never learns of it.
             held -= 1
             limiter.release()
-            world.cancel(waiting[int(value) % len(waiting)])
+            waiting[int(value) % len(waiting)].cancel()
         elif action == "wait":
             world.advance(value)
         settle()
@@ -179,15 +179,15 @@ def test_a_slot_handed_over_at_the_deadline_is_not_lost() -> None:
     world = World()
     limiter = Limiter(Limit(1, queue=2))
     assert limiter.try_acquire()
-    first = world.begin(limiter.acquire(world.now + 1))
-    second = world.begin(limiter.acquire(world.now + 5))
+    first = world.start(limiter.acquire(world.now + 1))
+    second = world.start(limiter.acquire(world.now + 5))
     world.advance(0)
 
     def release_late() -> ops.Program[None]:
-        yield ops.Sleep(world.start + 1)
+        yield ops.Sleep(world.began + 1)
         limiter.release()
 
-    world.begin(release_late())
+    world.start(release_late())
     world.advance(2)
     assert first.done
     assert second.done == (first.error is not None)

@@ -158,4 +158,5 @@ def test_statuses_are_status_codes(value: object) -> None:
 def test_a_policy_is_made_of_its_parts(name: str, value: object) -> None:
     """A part is a specification of its own kind, or None."""
     refused(Policy, name, value)
-    assert getattr(Policy(**{name: None}), name) is None
+    off: Any = {name: None}
+    assert getattr(Policy(**off), name) is None

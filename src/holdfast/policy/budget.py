@@ -6,13 +6,14 @@ import threading
 from dataclasses import dataclass
 
 from holdfast.policy.checks import positive, share
+from holdfast.policy.specs import Spec
 from holdfast.policy.window import Window
 
 __all__ = ["Budget", "RetryBudget"]
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+@dataclass(frozen=True, slots=True, repr=False)
+class Budget(Spec):
     """How many retries there may be.
 
     At most ``share`` of the calls of the last ``window`` seconds, and ``per_second`` besides, so

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.policy.backoff import exponential
-from holdfast.policy.checks import at_least, limit, positive
+from holdfast.policy.checks import at_least, exceptions, limit, positive
+from holdfast.policy.specs import Spec
 
 __all__ = ["Retry"]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+@dataclass(frozen=True, slots=True, repr=False)
+class Retry(Spec):
     """Attempts with exponential backoff and full jitter.
 
     ``attempts``: how many there may be, the first one included. ``base``, ``factor``, ``cap``:
     before the n-th retry the wait is random between 0 and ``base · factor^(n-1)``, at most
     ``cap``, in seconds ("full jitter" of the AWS Architecture Blog, "Exponential Backoff And
-    Jitter"). ``statuses``: answers that are worth another attempt. ``attempt_timeout``: seconds
-    that one attempt may take, None for all that is left of the call's time.
+    Jitter"). ``statuses``: answers that are worth another attempt; ``exceptions``: kinds of errors
+    of a decorated function that are. ``attempt_timeout``: seconds that one attempt may take, None
+    for all that is left of the call's time.
     """
 
     attempts: int = 3
@@ -28,12 +30,16 @@ class Retry:
     factor: float = 2.0
     cap: float = 1.0
     statuses: frozenset[int] = frozenset({429, 502, 503, 504})
+    exceptions: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
     attempt_timeout: float | None = None
 
     def __post_init__(self) -> None:
         at_least(self, 1, "attempts")
         positive(self, "base", "factor", "cap")
         limit(self, "attempt_timeout")
+        exceptions(self, "exceptions")
+        kinds: object = self.exceptions
+        object.__setattr__(self, "exceptions", kinds if isinstance(kinds, tuple) else (kinds,))
         object.__setattr__(self, "statuses", _codes(self.statuses))
 
     def delay(self, retry: int, random: Callable[[], float]) -> float:
