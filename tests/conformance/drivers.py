@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import uvloop
@@ -13,8 +13,18 @@ import uvloop
 from holdfast import ops
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
+from holdfast.drivers.simulated import World
 
 T = TypeVar("T")
+
+
+#: The world of the test that is running, when it is run through the simulated driver.
+worlds: list[World] = []
+
+
+def monotonic() -> float:
+    """Return the time of the driver in use."""
+    return worlds[-1].now if worlds else time.monotonic()
 
 
 class Run(Protocol):
@@ -66,11 +76,23 @@ def on_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Run:
     return run
 
 
+def simulated(program: ops.Program[T]) -> T:
+    """Run a program in the test's world."""
+    return worlds[-1].run(program)
+
+
+def real(test: Callable[..., None]) -> Callable[..., None]:
+    """Leave a test out of the simulated driver: it needs threads, a kernel, or time that flies."""
+    test.real = True  # type: ignore[attr-defined]
+    return test
+
+
 DRIVERS: dict[str, Run] = {
     "alone": alone,
     "among-others": among_others,
     "asyncio": on_loop(asyncio.new_event_loop),
     "uvloop": on_loop(uvloop.new_event_loop),
+    "simulated": simulated,
 }
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

@@ -11,12 +11,11 @@ import socket
 import threading
 from collections.abc import Callable
 from math import inf
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from holdfast import ops
-from tests.conformance.drivers import Run
+from tests.conformance.drivers import Run, monotonic, worlds
 
 T = TypeVar("T")
 
@@ -82,6 +81,16 @@ def received(stream: ops.Stream, size: int) -> ops.Program[bytes]:
         pieces.append(data)
         size -= len(data)
     return b"".join(pieces)
+
+
+def later(seconds: float, function: Callable[..., Any], *arguments: Any) -> threading.Timer:
+    """Call a function after some seconds of the driver in use."""
+    timer = threading.Timer(seconds, function, arguments)
+    if worlds:
+        worlds[-1].at(monotonic() + seconds, function, *arguments)
+        timer = threading.Timer(0, int)  # only to be joined
+    timer.start()
+    return timer
 
 
 def in_thread(function: Callable[[], Any]) -> threading.Thread:

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
-from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 from holdfast import ops
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking, lookups
-from tests.conformance.drivers import LOOPS, Run
+from tests.conformance.drivers import LOOPS, Run, monotonic, real
 from tests.conformance.peers import Listening, between, times_out
 
 
@@ -115,6 +114,7 @@ def test_a_signal_that_was_fired_is_not_waited_for(run: Run) -> None:
     assert run(program()) is None
 
 
+@real
 def test_a_signal_comes_from_another_thread(run: Run) -> None:
     """Wait ends when another thread fires the signal."""
 
@@ -131,6 +131,7 @@ def test_a_signal_comes_from_another_thread(run: Run) -> None:
     assert 0.015 <= run(program()) < 5
 
 
+@real
 def test_many_signals_from_many_threads(run: Run) -> None:
     """No signal is missed, however fired and wait meet."""
 
@@ -207,6 +208,7 @@ def test_an_unknown_host_name_is_an_os_error(run: Run) -> None:
         run(program())
 
 
+@real
 def test_resolving_has_a_deadline(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resolver that is slow does not hold a program beyond its deadline."""
     gate = threading.Event()
@@ -286,6 +288,7 @@ def test_what_a_function_returns_is_awaited_in_asyncio(loop: str) -> None:
         assert runner.run(asyncio_driver.run(program())) == 2
 
 
+@real
 def test_a_program_that_never_waits_lets_others_go_on(run: Run) -> None:
     """A program with much to do does not keep another one from its deadline."""
     done: list[bool] = []

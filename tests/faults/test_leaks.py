@@ -65,7 +65,7 @@ def assert_idle(cluster: Any) -> int:
     for endpoint in cluster.endpoints:
         assert endpoint.in_flight == 0, endpoint
         assert endpoint.waiting == 0, endpoint
-    limiter = cluster._core._limiter
+    limiter = cluster._core.limiter
     assert (limiter.in_flight, limiter.waiting) == (0, 0)
     return sum(len(endpoint.pool) for endpoint in cluster.endpoints)
 

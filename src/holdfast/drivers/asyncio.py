@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast import ops
+from holdfast.drivers.expiry import Expiry
 from holdfast.drivers.lookups import Lookup
 from holdfast.drivers.sockets import connect_unix
 from holdfast.ops import Receive, RoundTrip
@@ -94,9 +95,11 @@ class Stream(asyncio.Protocol):
         waiter = self.waiter
         if waiter is not None:
             self.waiter = None
-            if not waiter.done():
+            try:
                 waiter.set_result(data)
                 return
+            except asyncio.InvalidStateError:
+                pass  # it was cancelled
         self.trusted = -1.0  # for the next request: nobody may have asked for this
         self.pieces.append(data)
         self._size += len(data)
@@ -327,7 +330,7 @@ async def _connect(operation: ops.Connect) -> Stream:
         sock.setblocking(False)
         if operation.source is not None:
             sock.bind(operation.source)
-        async with _until(operation.deadline):
+        async with Expiry(operation.deadline):
             make: Callable[..., Any]
             if family == socket.AF_UNIX:
                 connect_unix(sock, address)
@@ -358,6 +361,9 @@ async def _resolve(operation: ops.Resolve) -> list[ops.Address]:
 
 
 async def _sleep(operation: ops.Sleep) -> None:
+    if ops.instant and operation.until < inf:
+        await asyncio.sleep(0)
+        return
     await asyncio.sleep(operation.until - monotonic())
     while (remaining := operation.until - monotonic()) > 0:  # noqa: ASYNC110
         await asyncio.sleep(remaining)  # uvloop rounds to milliseconds
@@ -376,7 +382,7 @@ async def _wait(operation: ops.Wait) -> None:
     if operation.signal.listen(tell):
         return
     try:
-        async with _until(operation.deadline):
+        async with Expiry(operation.deadline):
             await happened
     finally:
         operation.signal.listen(None)
@@ -390,7 +396,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 async def _invoke(operation: ops.Invoke) -> Any:
     result = operation.function(*operation.arguments)
     if inspect.isawaitable(result):
-        async with _until(operation.deadline):
+        async with Expiry(operation.deadline):
             return await result
     await asyncio.sleep(0)  # lets others go on while a body comes out of an iterator
     return result
@@ -438,8 +444,3 @@ _PERFORM: dict[type, Callable[[Any], Any]] = {
     ops.All: _all,
     ops.First: _first,
 }
-
-
-def _until(deadline: float) -> asyncio.Timeout:
-    # Late rather than early: uvloop rounds to milliseconds twice, its clock and the delay.
-    return asyncio.timeout(None if deadline == inf else max(deadline - monotonic(), 0) + 0.002)

@@ -172,7 +172,8 @@ class Turns:
             self._ready.extend((child, None, False) for child in group.strands)
             return True, None
         if kind is ops.Sleep:
-            self._park(strand, operation, operation.until)
+            until = operation.until
+            self._park(strand, operation, -inf if ops.instant and until < inf else until)
             return True, None
         if kind is ops.Resolve:
             strand.lookup = Lookup(operation.host, operation.port)
