@@ -12,7 +12,7 @@ from holdfast.http.requests import Request
 from holdfast.http.responses import Response
 from holdfast.ops import Program
 from holdfast.policy import Policy, Retry
-from tests.virtual import Asked, Host, Reply, World
+from holdfast.simulation import Asked, Host, Reply, World
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ EAGER = Policy(retry=Retry(attempts=3, base=1e-9), budget=None, breaker=None, li
 class Virtual:
     """A cluster of hosts in a world, and calls of it.
 
-    The hosts are ``10.0.0.1:80`` and so on. All answer 200 at once until ``behave`` is changed.
+    The hosts are ``10.0.0.1:80`` and so on. All answer 200 at once until told otherwise.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Virtual:
     ) -> None:
         self.world = World(seed, start)
         self.names = [f"10.0.0.{number}:80" for number in range(1, count + 1)]
-        self.hosts = [self.world.host(name) for name in self.names]
+        self.hosts = [Host(self.world, name, record=True) for name in self.names]
         self.core = ClusterCore(
             self.names,
             policy=policy,
@@ -51,12 +51,12 @@ class Virtual:
     @property
     def elapsed(self) -> float:
         """Seconds since the world began."""
-        return self.world.now - self.world.start
+        return self.world.now - self.world.began
 
     def all_reply(self, **reply: Any) -> None:
         """Have every host do the same from now on."""
         for host in self.hosts:
-            host.behave = lambda asked: Reply(**reply)
+            host.behaviour = Reply(**reply)
 
     def program(self, method: str = "GET", path: str = "/", **options: Any) -> Program[Response]:
         """Return a call as a program."""
@@ -76,6 +76,7 @@ class Virtual:
 
     def idle(self) -> bool:
         """Tell whether every slot and every connection in use was given back."""
+        self.world.advance(0)  # the hosts hear of what was closed
         return all(
             endpoint.in_flight == endpoint.waiting == 0 and len(endpoint.pool) == host.open
             for endpoint, host in zip(self.core.endpoints.all, self.hosts, strict=True)

@@ -25,7 +25,7 @@ def test_all_hosts_answer_in_their_order() -> None:
     """Every host is asked at the same time, and the results stand in the order of the hosts."""
     cluster = Virtual(4, Policy())
     for seconds, host in zip((3, 1, 2, 0), cluster.hosts, strict=True):
-        host.behave = lambda asked, seconds=seconds: Reply(after=seconds, body=b"%d" % seconds)  # type: ignore[misc]
+        host.behaviour = Reply(after=seconds, body=b"%d" % seconds)
     results = broadcast(cluster)
     assert [result.content for result in results] == [b"3", b"1", b"2", b"0"]
     assert cluster.elapsed == 3
@@ -37,8 +37,8 @@ def test_all_hosts_answer_in_their_order() -> None:
 def test_a_failure_stands_in_its_place() -> None:
     """Who fails has an exception instead of a response; the others are not disturbed."""
     cluster = Virtual(3, Policy())
-    cluster.hosts[0].up = False
-    cluster.hosts[2].behave = lambda asked: Reply(after=60)
+    cluster.hosts[0].accepts = False
+    cluster.hosts[2].behaviour = lambda asked: Reply(after=60)
     refused, answered, late = broadcast(cluster)
     assert isinstance(refused, errors.ConnectError)
     assert "GET /: 10.0.0.1:80: connection refused" in str(refused)
@@ -69,7 +69,7 @@ def test_a_subset_in_any_order() -> None:
 def test_an_open_circuit_is_respected() -> None:
     """A host whose circuit is open is not asked."""
     cluster = Virtual(2, Policy(breaker=Breaker(failures=1)))
-    cluster.hosts[0].behave = lambda asked: Reply(fate="reset")
+    cluster.hosts[0].behaviour = lambda asked: Reply(fate="reset")
     broadcast(cluster)
     refused, answered = broadcast(cluster)
     assert isinstance(refused, errors.CircuitOpenError)
@@ -82,13 +82,13 @@ def test_an_open_circuit_is_respected() -> None:
 def test_an_ejected_host_was_named_and_is_asked() -> None:
     """Ejection is about choosing; broadcasts reach those that are out, several at once too."""
     cluster = Virtual(3, Policy(breaker=None), ejection=Ejection(failures=1))
-    cluster.hosts[0].behave = lambda asked: Reply(fate="reset")
+    cluster.hosts[0].behaviour = lambda asked: Reply(fate="reset")
     broadcast(cluster)
     assert len(cluster.core.endpoints.ready) == 2
-    cluster.hosts[0].behave = lambda asked: Reply(after=1)
+    cluster.hosts[0].behaviour = lambda asked: Reply(after=1)
     core = cluster.core
     tasks = [
-        cluster.world.begin(core.broadcast([(e, request(core)) for e in core.endpoints.all]))
+        cluster.world.start(core.broadcast([(e, request(core)) for e in core.endpoints.all]))
         for _ in range(2)
     ]
     cluster.world.advance(2)
@@ -110,10 +110,10 @@ def test_a_cancelled_broadcast_gives_everything_back() -> None:
     cluster = Virtual(4, Policy())
     cluster.all_reply(after=3)
     core = cluster.core
-    task = cluster.world.begin(core.broadcast([(e, request(core)) for e in core.endpoints.all]))
+    task = cluster.world.start(core.broadcast([(e, request(core)) for e in core.endpoints.all]))
     cluster.world.advance(1)
     assert sum(endpoint.in_flight for endpoint in core.endpoints.all) == 4
-    cluster.world.cancel(task)
+    task.cancel()
     assert cluster.idle()
     assert sum(host.open for host in cluster.hosts) == 0
 

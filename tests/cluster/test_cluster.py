@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from holdfast import AsyncCluster, Breaker, Cluster, HoldfastError, Policy, Retry, errors
 from holdfast.cluster import ClusterCore
 from holdfast.cluster.endpoints import Endpoint
+from holdfast.drivers.simulated import Connection
 from holdfast.http.limits import Timeout
 from tests.cluster.calls import EAGER, Asked, Reply, Virtual, attempts, request, tried
 
@@ -148,15 +149,15 @@ def test_a_call_has_one_body(options: Any) -> None:
 
 def test_an_unknown_balancer_is_refused() -> None:
     """A wrong name is a ValueError that tells the right ones."""
-    with pytest.raises(ValueError, match="there are p2c, peak-ewma, round-robin"):
+    with pytest.raises(ValueError, match="there are p2c, peak-ewma, least-loaded, round-robin"):
         Cluster(["h:1"], balancer="fastest")
 
 
 def test_an_attempt_tells_what_happened() -> None:
     """One line: number, host, outcome and time, without the host's name twice."""
     cluster = Virtual(3, balancer="round-robin")
-    cluster.hosts[0].up = False
-    cluster.hosts[1].behave = lambda asked: Reply(status=503, after=0.25)
+    cluster.hosts[0].accepts = False
+    cluster.hosts[1].behaviour = lambda asked: Reply(status=503, after=0.25)
     response = cluster.call()
     assert [str(attempt) for attempt in attempts(response)] == [
         "1. 10.0.0.1:80: connection refused (0.0 ms)",
@@ -177,7 +178,7 @@ def test_an_error_tells_what_was_tried() -> None:
     """Its text names method, path, last failure, why it ended, and every attempt."""
     cluster = Virtual(2, EAGER, balancer="round-robin")
     for host in cluster.hosts:
-        host.up = False
+        host.accepts = False
     error = cluster.fail("PUT", "/a/b?c=d")
     assert str(error) == (
         "PUT /a/b: 10.0.0.1:80: connection refused (no attempt is left) "
@@ -218,21 +219,16 @@ def test_an_error_status_has_the_attempts_too(status: int) -> None:
 
 
 @pytest.mark.parametrize("connect", [2.0, None])
-def test_the_systems_own_time_limit_is_an_error_of_ours(
-    connect: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_systems_own_time_limit_is_an_error_of_ours(connect: float | None) -> None:
     """ETIMEDOUT of the system, before any limit of the caller's, is a failure like others."""
     cluster = Virtual(2, balancer="round-robin")
-    real = cluster.world._perform
 
-    def refuse(task: Any, op: Any) -> None:
-        def time_out() -> None:
-            raise TimeoutError(110, "Connection timed out")
+    def time_out(connection: Connection) -> None:
+        raise TimeoutError(110, "Connection timed out")
 
-        cluster.world._later(cluster.world.now + 1, task, time_out)
-
-    for kind in [kind for kind in real if kind.__name__ == "Connect"]:
-        monkeypatch.setitem(real, kind, refuse)
+    for name in cluster.names:
+        cluster.world.unlisten(name)
+        cluster.world.listen(name, time_out).after = 1
     error = cluster.fail(timeout=Timeout(60, connect=connect))
     assert isinstance(error, OSError)
     assert len(error.attempts) == 3
@@ -243,11 +239,7 @@ def test_the_systems_time_limit_of_a_connection_is_too(read: float | None) -> No
     """ETIMEDOUT of a connection that broke is a failure like others."""
     cluster = Virtual(1, Policy(retry=None))
 
-    class Lost(Reply):
-        def arrivals(self, now: float, head_only: bool) -> list[tuple[float, bytes | OSError]]:
-            return [(now + 1, TimeoutError(110, "Connection timed out"))]
-
-    cluster.hosts[0].behave = lambda asked: Lost()
+    cluster.all_reply(after=1, fate=TimeoutError(110, "Connection timed out"))
     error = cluster.fail(timeout=Timeout(60, read=read))
     assert isinstance(error, OSError)
     assert cluster.elapsed == 1
@@ -268,7 +260,7 @@ def test_a_preference_comes_before_the_balancer() -> None:
 
     for _ in range(5):
         assert tried(call()) == ["10.0.0.2:80"]
-    cluster.hosts[1].behave = lambda asked: Reply(status=503)
+    cluster.hosts[1].behaviour = lambda asked: Reply(status=503)
     assert tried(call()) == ["10.0.0.2:80", "10.0.0.1:80"]
     assert tried(call()) == ["10.0.0.1:80"]  # the second one's circuit is open now
     assert cluster.hosts[2].asked == []
@@ -296,8 +288,8 @@ def test_calls_do_not_share_what_they_remember() -> None:
         return Reply(status=503 if count[0] % 2 else 200, after=0.1)
 
     for host in cluster.hosts:
-        host.behave = behave
-    tasks = [cluster.world.begin(cluster.program()) for _ in range(6)]
+        host.behaviour = behave
+    tasks = [cluster.world.start(cluster.program()) for _ in range(6)]
     cluster.world.advance(5)
     lists = [attempts(task.result()) for task in tasks]
     assert len({id(attempt) for made in lists for attempt in made}) == sum(map(len, lists))

@@ -42,10 +42,10 @@ def test_no_call_outlasts_its_deadline(data: st.DataObject) -> None:
     )
     cluster = Virtual(data.draw(st.integers(1, 3)), policy, ejection=Ejection(failures=2, base=1))
     for host in cluster.hosts:
-        host.up = data.draw(st.booleans())
+        host.accepts = data.draw(st.booleans())
         host.connect_after = data.draw(seconds)
         reply = data.draw(replies)
-        host.behave = lambda asked, reply=reply: reply  # type: ignore[misc]
+        host.behaviour = reply
     world = cluster.world
     limits = data.draw(st.sampled_from([2.0, Timeout(2.0, connect=0.6), Timeout(2.0, read=0.3)]))
     lasted: list[float] = []
@@ -61,7 +61,7 @@ def test_no_call_outlasts_its_deadline(data: st.DataObject) -> None:
     for pause in data.draw(st.lists(st.sampled_from([0.0, 0.1, 1.0]), min_size=1, max_size=8)):
         world.advance(pause)
         method = data.draw(st.sampled_from(["GET", "POST"]))
-        tasks.append(world.begin(timed(cluster.program(method, timeout=limits))))
+        tasks.append(world.start(timed(cluster.program(method, timeout=limits))))
     world.advance(60)
     assert len(lasted) == len(tasks)
     assert max(lasted) <= 2.0 + 1e-9
@@ -97,10 +97,10 @@ def test_the_time_in_the_queue_counts() -> None:
     cluster = Virtual(1, Policy(limit=Limit(1, queue=5), breaker=None))
     cluster.all_reply(after=4)
     world = cluster.world
-    first = world.begin(cluster.program())
+    first = world.start(cluster.program())
     world.advance(1)
-    second = world.begin(cluster.program(timeout=2))
-    third = world.begin(cluster.program(timeout=7))
+    second = world.start(cluster.program(timeout=2))
+    third = world.start(cluster.program(timeout=7))
     world.advance(2)
     with pytest.raises(errors.DeadlineExceeded, match="no free slot in time"):
         second.result()
@@ -158,17 +158,17 @@ def test_a_call_that_is_cancelled_gives_everything_back() -> None:
         policy = Policy(limit=Limit(1, queue=1), cluster_limit=Limit(1, queue=3))
         cluster = Virtual(2, policy, ejection=Ejection())
         for host in cluster.hosts:
-            host.behave = behave
+            host.behaviour = behave
             host.connect_after = 0.05
         world = cluster.world
-        tasks = [world.begin(cluster.program()) for _ in range(3)]
+        tasks = [world.start(cluster.program()) for _ in range(3)]
         for _ in range(point):
-            if world._events:
-                world._happen()
+            if world.next < inf:
+                world.happen()
         for task in tasks:
-            world.cancel(task, KeyboardInterrupt() if point % 2 else None)
+            task.cancel(KeyboardInterrupt() if point % 2 else None)
         world.advance(10)
         assert cluster.idle(), f"after {point} turns"
-        limiter: Any = cluster.core._limiter
+        limiter: Any = cluster.core.limiter
         assert (limiter.in_flight, limiter.waiting) == (0, 0)
         assert cluster.call(timeout=5).status_code in (200, 503)

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from holdfast import Breaker, Ejection, Policy
 from holdfast.cluster import ClusterCore
 from holdfast.cluster.endpoints import Endpoint, EndpointSet
+from holdfast.policy import AdaptiveLimit
 from tests.policy.hammering import hammer
 
 
@@ -22,7 +23,8 @@ def endpoints(
     """Return a set of endpoints that nobody connects to."""
     hosts = [f"10.0.0.{number}:80" for number in range(1, count + 1)]
     policy = Policy(breaker=breaker, limit=None)
-    return ClusterCore(hosts, policy=policy, ejection=ejection or Ejection()).endpoints
+    ejection = ejection or Ejection(deviations=None)
+    return EndpointSet(lambda host: Endpoint(host.address, policy), hosts, ejection)
 
 
 def call(among: EndpointSet, endpoint: Endpoint, ok: bool | None, now: float) -> bool:
@@ -171,7 +173,7 @@ def test_panic_ignores_ejection() -> None:
     assert call(among, among.all[0], True, 2)
     assert set(among.ready) == {among.all[0], among.all[3]}
     among.bring_back(31)
-    assert among.ready[-1] in among.all[1:3]
+    assert set(among.ready) > {among.all[0], among.all[3]}
 
 
 def test_panic_does_not_pile_anything_up() -> None:
@@ -194,7 +196,9 @@ def test_without_ejection_only_circuits_count() -> None:
 
 def test_an_open_circuit_takes_an_endpoint_out() -> None:
     """While it is open, and while its probes are under way, an endpoint is not ready."""
-    among = endpoints(2, Ejection(failures=100), Breaker(failures=3, open_for=10, probes=2))
+    among = endpoints(
+        2, Ejection(failures=100, deviations=None), Breaker(failures=3, open_for=10, probes=2)
+    )
     bad = among.all[0]
     for _ in range(3):
         call(among, bad, False, 0)
@@ -227,6 +231,201 @@ def test_an_endpoint_may_be_out_for_both_reasons() -> None:
     assert is_ready(among, bad, 50)
 
 
+def fill(among: EndpointSet, failed: list[int], calls: int = 100) -> None:
+    """Have so many of the calls of each endpoint fail, never twice in a row."""
+    for endpoint, count in zip(among.all, failed, strict=True):
+        for number in range(calls):
+            if number < 2 * count and number % 2:
+                among.record(endpoint, endpoint.permit, False, 1)
+            else:
+                among.record(endpoint, endpoint.permit, True, 1)
+
+
+def test_a_success_rate_far_below_the_mean_ejects() -> None:
+    """At a sweep, whoever succeeds far less often than the others is out, as after failures."""
+    among = endpoints(10, Ejection())
+    among.bring_back(0)
+    assert among.next_return == 10
+    fill(among, [0, 1, 0, 40, 0, 0, 2, 0, 0, 1])
+    assert not any(is_ready(among, e, 9.9) is False for e in among.all)
+    bad = among.all[3]
+    assert not is_ready(among, bad, 10)
+    assert len(among.ready) == 9
+    assert not is_ready(among, bad, 39.9)
+    assert is_ready(among, bad, 40)
+    assert call(among, bad, True, 40)
+    assert call(among, bad, True, 40)
+
+
+@pytest.mark.parametrize(
+    ("failed", "calls"),
+    [
+        ([0, 0, 0, 40], 100),  # too few endpoints
+        ([0] * 9 + [40], 99),  # too few calls
+        ([0] * 99 + [1], 100),  # one failure, which chance explains
+        ([50] * 10, 100),  # all the same
+    ],
+)
+def test_who_is_not_far_off_stays(failed: list[int], calls: int) -> None:
+    """Few endpoints, few calls or a single failure prove nothing, nor does what all have."""
+    among = endpoints(len(failed), Ejection())
+    among.bring_back(0)
+    fill(among, failed, calls)
+    among.bring_back(10)
+    assert among.ready == among.all
+    assert among.next_return == 20
+
+
+def test_a_sweep_counts_anew() -> None:
+    """What was before a sweep has no part in the next one."""
+    among = endpoints(10, Ejection())
+    among.bring_back(0)
+    fill(among, [0] * 9 + [30], 99)
+    among.bring_back(10)
+    fill(among, [0] * 9 + [10], 99)
+    among.bring_back(20)
+    assert among.ready == among.all
+
+
+def test_latency_far_above_the_median_ejects() -> None:
+    """With a factor for latency, whoever is slower by more than it is out; by default nobody is."""
+    for latency, expected in ((None, 6), (3.0, 5)):
+        among = endpoints(6, Ejection(latency=latency))
+        among.bring_back(0)
+        for endpoint in among.all:
+            seconds = 0.5 if endpoint is among.all[2] else 0.1
+            for _ in range(10):
+                assert endpoint.try_acquire()
+                if not endpoint.leave(endpoint.permit, 1):
+                    endpoint.release()
+                    among.record(endpoint, endpoint.permit, True, 1, seconds)
+        among.bring_back(10)
+        assert len(among.ready) == expected
+
+
+def test_sweeps_eject_the_worst_first_and_no_more_than_the_share() -> None:
+    """When more are far off than may be out, the worst are."""
+    among = endpoints(20, Ejection(most=0.05, deviations=1.0))
+    among.bring_back(0)
+    fill(among, [0] * 17 + [30, 45, 40])
+    among.bring_back(10)
+    assert set(among.all) - set(among.ready) == {among.all[18]}
+
+
+def test_the_ordinary_success_is_counted_for_the_sweep() -> None:
+    """Slots that are given back the short way count as successes."""
+    among = endpoints(10, Ejection(), Breaker())
+    for endpoint in among.all:
+        assert call(among, endpoint, True, 0)
+        for _ in range(150):
+            assert endpoint.try_acquire()
+            assert endpoint.leave(endpoint.permit, 0.5)
+        endpoint.count()
+        assert endpoint.successes == endpoint.window.hits == 151
+        assert endpoint.in_flight == 0
+    for number in range(120):
+        call(among, among.all[0], number % 4 == 0 or number % 2 == 0, 1)
+    assert not is_ready(among, among.all[0], 10)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(breaker=Breaker(last=20)),
+        Policy(breaker=Breaker(slow_after=1.0)),
+        Policy(breaker=None, limit=AdaptiveLimit()),
+    ],
+)
+def test_the_short_way_is_not_for_those_who_need_more(policy: Policy) -> None:
+    """A breaker that judges by more than time, and an adaptive limit, see every call."""
+    among = EndpointSet(lambda host: Endpoint(host.address, policy), ["a"])
+    (endpoint,) = among.all
+    assert call(among, endpoint, True, 0)
+    assert endpoint.try_acquire()
+    assert not endpoint.leave(endpoint.permit, 0)
+    assert endpoint.in_flight == 1
+
+
+def test_listeners_are_told() -> None:
+    """Whoever listens is told of each ejection and return, with the time and the cause."""
+    told: list[tuple[str, str, float, str]] = []
+
+    def listen(kind: str, endpoint: Endpoint, now: float, cause: str) -> None:
+        assert among.ready  # no lock is held
+        among.bring_back(now)
+        told.append((kind, endpoint.name, now, cause))
+
+    among = EndpointSet(
+        lambda host: Endpoint(host.address, Policy(breaker=None)),
+        ["a", "b", "c"],
+        Ejection(),
+        listen,
+    )
+    assert told == []
+    eject(among, among.all[0], 1)
+    assert is_ready(among, among.all[0], 31)
+    call(among, among.all[0], False, 31)
+    assert is_ready(among, among.all[0], 91)
+    call(among, among.all[0], True, 91)
+    among.judge(among.all[1], False, 92, "3 checks failed")
+    among.judge(among.all[1], True, 93, "2 checks passed")
+    assert told == [
+        ("ejected", "a", 1, "5 failures in a row"),
+        ("ejected", "a", 31, "its probe failed"),
+        ("returned", "a", 91, "its probe succeeded"),
+        ("ejected", "b", 92, "3 checks failed"),
+        ("returned", "b", 93, "2 checks passed"),
+    ]
+    assert [endpoint.since for endpoint in among.all] == [91, 93, -inf]
+
+
+def test_who_fails_active_checks_is_out_until_it_passes() -> None:
+    """Neither time nor successful calls bring it back, and no share keeps it in; a panic does."""
+    among = endpoints(5, Ejection(most=0, panic=0.5, deviations=None))
+    for endpoint in among.all[:2]:
+        among.judge(endpoint, False, 0, "")
+    assert among.ready == among.all[2:]
+    permit = among.admit(among.all[0], 1, anyway=True)
+    among.record(among.all[0], permit, True, 1)
+    among.bring_back(1e6)
+    assert among.ready == among.all[2:]
+    among.judge(among.all[2], False, 1e6, "")
+    assert among.ready == among.all
+    among.judge(among.all[0], True, 1e6, "")
+    assert among.ready == (among.all[0], *among.all[3:])
+
+
+def test_a_forced_circuit_takes_an_endpoint_out_at_once() -> None:
+    """Nobody has to fail first, and nobody has to call for it to come back."""
+    among = endpoints(3, breaker=Breaker())
+    breaker = among.all[0].breaker
+    assert breaker is not None
+    breaker.force("open", 0)
+    assert among.ready == among.all[1:]
+    assert not among.admit(among.all[0], 1000)
+    breaker.force(None, 1000)
+    assert among.ready == among.all
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"failures": 0}, "failures"),
+        ({"base": -1}, "base"),
+        ({"most": 1.5}, "most"),
+        ({"deviations": 0}, "deviations"),
+        ({"least_endpoints": 1}, "least_endpoints"),
+        ({"least_calls": 0}, "least_calls"),
+        ({"latency": 1}, "latency"),
+        ({"sweep": inf}, "sweep"),
+    ],
+)
+def test_wrong_values_are_refused(fields: dict[str, Any], message: str) -> None:
+    """An error names the class, the field and the value."""
+    with pytest.raises(ValueError, match=f"^Ejection: {message} .*{fields[message]}"):
+        Ejection(**fields)
+
+
 def test_threads_never_lose_an_endpoint() -> None:
     """Whatever threads record, in the end every endpoint can be had again."""
     among = endpoints(4, Ejection(failures=2, base=3), Breaker(failures=3, open_for=2, cap=4))
@@ -247,6 +446,8 @@ def test_threads_never_lose_an_endpoint() -> None:
 
 def heal(among: EndpointSet, now: float) -> None:
     """Give all endpoints time and successes, and find them all ready."""
+    for endpoint in among.all:
+        among.judge(endpoint, True, now, "")
     for _ in range(6):
         now += 1000
         among.bring_back(now)
@@ -258,7 +459,10 @@ def heal(among: EndpointSet, now: float) -> None:
 
 
 class Calls(RuleBasedStateMachine):
-    """Calls of endpoints that begin, end and are abandoned in any order while time goes on."""
+    """Calls of endpoints that begin, end and are abandoned in any order while time goes on.
+
+    Meanwhile hosts come and go, sweeps compare them, and active checks pass and fail.
+    """
 
     @initialize(
         count=st.integers(1, 6),
@@ -267,7 +471,18 @@ class Calls(RuleBasedStateMachine):
         breaker=st.sampled_from([None, Breaker(failures=3, open_for=10, cap=25, probes=2)]),
     )
     def start(self, count: int, most: float, panic: float, breaker: Breaker | None) -> None:
-        self.ejection = Ejection(failures=2, base=10, cap=25, most=most, panic=panic)
+        self.ejection = Ejection(
+            failures=2,
+            base=10,
+            cap=25,
+            most=most,
+            panic=panic,
+            deviations=0.1,
+            least_endpoints=2,
+            least_calls=2,
+            latency=1.5,
+            sweep=7,
+        )
         self.among = endpoints(count, self.ejection, breaker)
         self.now = 100.0
         self.calls: list[tuple[Endpoint, int]] = []
@@ -294,6 +509,26 @@ class Calls(RuleBasedStateMachine):
         permit = self.among.admit(endpoint, self.now)
         if permit:
             self.calls.append((endpoint, permit))
+
+    @rule(numbers=st.lists(st.integers(1, 8), min_size=1, max_size=8, unique=True))
+    def change_hosts(self, numbers: list[int]) -> None:
+        version, before = self.among.version, self.among.all
+        self.among.update([f"10.0.0.{number}:80" for number in numbers], self.now)
+        assert [e.name for e in self.among.all] == [f"10.0.0.{number}:80" for number in numbers]
+        assert (self.among.version > version) == (self.among.all != before)
+
+    @rule(data=st.data())
+    def pass_or_fail_checks(self, data: st.DataObject) -> None:
+        endpoint = data.draw(st.sampled_from(self.among.all))
+        self.among.judge(endpoint, data.draw(st.booleans()), self.now, "")
+
+    @rule(data=st.data())
+    def many_calls(self, data: st.DataObject) -> None:
+        """Let calls of all come to verdicts that count for the next sweep."""
+        for endpoint in self.among.all:
+            endpoint.successes += data.draw(st.integers(0, 30))
+            endpoint.health.failed += data.draw(st.sampled_from([0, 0, 100]))
+            endpoint.health.seconds += data.draw(st.sampled_from([0.0, 1.0, 1000.0]))
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data(), ok=st.sampled_from([True, False, False, False, None]))
@@ -324,6 +559,7 @@ class Calls(RuleBasedStateMachine):
             endpoint
             for endpoint in self.among.all
             if endpoint.health.probation
+            or endpoint.health.failing
             or (endpoint.breaker is not None and endpoint.breaker.state != "closed")
         ]
         panic = len(self.among.all) - len(unwell) < self.ejection.panic * len(self.among.all)
@@ -337,11 +573,12 @@ class Calls(RuleBasedStateMachine):
                 assert self.among.next_return <= at
             else:
                 assert endpoint not in self.among.ready
-                assert any(other is endpoint for other, _ in self.calls)
+                assert endpoint.health.failing or any(other is endpoint for other, _ in self.calls)
 
     @invariant()
     def little_is_remembered(self) -> None:
-        assert len(self.among._returns) <= 4 * len(self.among.all) + 4
+        assert len(self.among._returns) <= 4 * 8 + 4
+        assert set(self.among._unwell) <= set(self.among.all)
 
     def teardown(self) -> None:
         if hasattr(self, "among"):

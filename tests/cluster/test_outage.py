@@ -34,12 +34,12 @@ def test_an_outage_costs_the_budget_and_no_more(
     cluster = Virtual(3, policy)
     if fate == "refuse":
         for host in cluster.hosts:
-            host.up = False
+            host.accepts = False
     cluster.all_reply(**({"status": 503} if fate == "503" else {"fate": "reset"}))
     world = cluster.world
     tasks = []
     for _ in range(calls):
-        tasks.append(world.begin(cluster.program()))
+        tasks.append(world.start(cluster.program()))
         world.advance(9.0 / calls)
     made = 0
     for task in tasks:
@@ -115,7 +115,7 @@ def test_while_a_probe_is_out_there_is_no_second() -> None:
     cluster.fail()
     cluster.all_reply(after=3)
     cluster.world.advance(10)
-    probe = cluster.world.begin(cluster.program())
+    probe = cluster.world.start(cluster.program())
     cluster.world.advance(1)
     error = cluster.fail()
     assert isinstance(error, errors.CircuitOpenError)
@@ -133,9 +133,9 @@ def test_a_probe_that_is_cancelled_frees_its_place() -> None:
     cluster.fail()
     cluster.all_reply(after=3)
     cluster.world.advance(10)
-    probe = cluster.world.begin(cluster.program())
+    probe = cluster.world.start(cluster.program())
     cluster.world.advance(1)
-    cluster.world.cancel(probe)
+    probe.cancel()
     assert cluster.call().status_code == 200
 
 
@@ -148,7 +148,7 @@ def test_an_ejected_host_is_better_than_none() -> None:
     assert cluster.core.endpoints.ready == ()
     cluster.all_reply(after=1)
     world = cluster.world
-    tasks = [world.begin(cluster.program()) for _ in range(3)]
+    tasks = [world.start(cluster.program()) for _ in range(3)]
     world.advance(2)
     assert [task.result().status_code for task in tasks] == [200] * 3
 
@@ -157,13 +157,13 @@ def test_a_failing_host_is_left_out_and_comes_back() -> None:
     """Calls survive, the host gets hardly any of them, and all of its share once it is well."""
     cluster = Virtual(4, Policy(), ejection=Ejection(), seed=5)
     bad = cluster.hosts[0]
-    bad.behave = lambda asked: Reply(status=500)
+    bad.behaviour = lambda asked: Reply(status=500)
     world = cluster.world
     for _ in range(400):
         cluster.call()
         world.advance(0.01)
     assert len(bad.asked) <= 10
-    bad.behave = lambda asked: Reply()
+    bad.behaviour = lambda asked: Reply()
     world.advance(30)
     before = len(bad.asked)
     for _ in range(400):
@@ -180,7 +180,7 @@ def test_a_full_host_is_passed_over() -> None:
     world = cluster.world
     tasks = []
     for _ in range(3):
-        tasks.append(world.begin(cluster.program("POST")))
+        tasks.append(world.start(cluster.program("POST")))
         world.advance(0)
     world.advance(0.5)
     error = cluster.fail("POST")
@@ -206,9 +206,9 @@ def test_a_limit_holds_for_all_hosts_together() -> None:
         return Reply(after=1)
 
     for host in cluster.hosts:
-        host.behave = behave
+        host.behaviour = behave
     world = cluster.world
-    tasks = [world.begin(cluster.program()) for _ in range(10)]
+    tasks = [world.start(cluster.program()) for _ in range(10)]
     world.advance(5)
     assert all(task.result().status_code == 200 for task in tasks)
     assert cluster.elapsed == 5
@@ -221,7 +221,7 @@ def test_waiting_for_the_cluster_is_nobodys_fault() -> None:
     cluster = Virtual(2, policy, ejection=Ejection(failures=1))
     cluster.all_reply(after=4)
     world = cluster.world
-    first = world.begin(cluster.program())
+    first = world.start(cluster.program())
     world.advance(0)
     error = cluster.fail(timeout=1)
     assert isinstance(error, errors.DeadlineExceeded)
@@ -245,7 +245,7 @@ def test_what_a_host_does_wrong_counts_against_it(fault: str) -> None:
         "truncated": Reply(fate="cut", body=b"x"),
         "silence": Reply(after=60),
     }
-    cluster.hosts[0].behave = lambda asked: reply[fault]
+    cluster.hosts[0].behaviour = lambda asked: reply[fault]
     if fault == "500":
         assert cluster.call().status_code == 500
     else:

@@ -54,14 +54,14 @@ def test_a_cancelled_backoff_gives_its_retry_back() -> None:
     policy = Policy(timeout=None, retry=retry, budget=Budget(), breaker=None, limit=None)
     cluster = Virtual(2, policy)
     cluster.all_reply(status=503)
-    budget: Any = cluster.core._budget
+    budget: Any = cluster.core.budget
     for error in (None, asyncio.CancelledError()):
         before = budget.balance(cluster.world.now)
-        task = cluster.world.begin(cluster.program())
+        task = cluster.world.start(cluster.program())
         cluster.world.advance(0.001)
         assert not task.done
         assert budget.balance(cluster.world.now) < before
-        cluster.world.cancel(task, error)
+        task.cancel(error)
         assert budget.balance(cluster.world.now) >= before
     assert cluster.idle()
 
@@ -74,7 +74,7 @@ def test_a_task_cancelled_during_its_backoff(loop: str, scripted: StartScripted)
     policy = Policy(timeout=60, budget=Budget(per_second=1, window=60), breaker=None)
 
     async def call_and_cancel(cluster: Any) -> None:
-        budget = cluster._core._budget
+        budget = cluster._core.budget
         spent = budget.balance(cluster._core.clock())
         for _ in range(3):
             task = asyncio.ensure_future(cluster.get("/"))

@@ -33,7 +33,7 @@ def flaky(cluster: Virtual, failures: int, **reply: Any) -> None:
         return Reply(**reply) if left[0] >= 0 else Reply()
 
     for host in cluster.hosts:
-        host.behave = behave
+        host.behaviour = behave
 
 
 def asked(cluster: Virtual) -> int:
@@ -129,7 +129,7 @@ def test_what_may_have_been_done_is_repeated_only_when_it_may_be(
 def test_what_was_never_sent_is_always_repeated(method: str) -> None:
     """A refused connection has carried nothing out."""
     cluster = Virtual()
-    cluster.hosts[0].up = cluster.hosts[1].up = False
+    cluster.hosts[0].accepts = cluster.hosts[1].accepts = False
     for _ in range(10):
         assert cluster.call(method, content=b"x", idempotent=False).status_code == 200
     assert asked(cluster) == 10
@@ -183,7 +183,7 @@ def test_too_many_requests_was_not_carried_out(method: str) -> None:
 def test_a_body_that_ran_out_is_not_sent_again() -> None:
     """An iterator can be sent once: before it was begun all is well, afterwards the call ends."""
     cluster = Virtual()
-    cluster.hosts[0].up = cluster.hosts[1].up = False
+    cluster.hosts[0].accepts = cluster.hosts[1].accepts = False
     for _ in range(5):
         response = cluster.call("PUT", content=iter([b"a", b"b"]))
         assert response.status_code == 200

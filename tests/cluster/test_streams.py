@@ -34,7 +34,7 @@ def opened(cluster: Virtual, **options: Any) -> Response:
 
 def slots(cluster: Virtual) -> tuple[int, int]:
     """Return the slots in use, of the host and of the cluster."""
-    limiter: Any = cluster.core._limiter
+    limiter: Any = cluster.core.limiter
     return cluster.core.endpoints.all[0].in_flight, limiter.in_flight
 
 
@@ -109,7 +109,7 @@ def test_the_next_call_waits_for_the_slot() -> None:
     """Who queues gets the slot when the stream is closed."""
     cluster = streaming()
     answer = opened(cluster)
-    waiting = cluster.world.begin(cluster.program())
+    waiting = cluster.world.start(cluster.program())
     cluster.world.advance(1)
     assert not waiting.done
     answer.reader.close()

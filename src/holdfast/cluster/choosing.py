@@ -3,51 +3,82 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from holdfast.cluster.balancing import KnowsMembers
 from holdfast.errors import CircuitOpenError, HoldfastError, NoEndpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from holdfast.cluster.balancers import Balancer
+    from holdfast.cluster.balancing import Balancer, SlowStart
     from holdfast.cluster.endpoints import Endpoint, EndpointSet
 
 __all__ = ["Chooser"]
 
 
 class Chooser:
-    """Chooses endpoints and gets the permits to call them."""
+    """Chooses endpoints and gets the permits to call them.
+
+    ``slow_start``: how endpoints that are new, or are back, get their share; None for at once.
+    """
 
     def __init__(
-        self, endpoints: EndpointSet, balancer: Balancer, random: Callable[[], float]
+        self,
+        endpoints: EndpointSet,
+        balancer: Balancer,
+        random: Callable[[], float],
+        slow_start: SlowStart | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._balancer = balancer
         self._random = random
+        self._slow_start = slow_start
+        self._introduced = balancer if isinstance(balancer, KnowsMembers) else None
+        # Whether a pick needs more than a balancer that looks at nobody but those it may pick.
+        self._special = slow_start is not None or self._introduced is not None
+        self._introduce()
 
     def choose(
         self,
         now: float,
         tried: Sequence[Endpoint] = (),
         prefer: Callable[[], Iterable[Endpoint]] | None = None,
+        key: Any = None,
     ) -> tuple[Endpoint, int]:
         """Return an endpoint to call and the permit for it, if possible one not tried yet.
 
-        Raises CircuitOpenError when none may be called, NoEndpointError when there is none.
+        ``key`` is for balancers that send the same key to the same endpoint. Raises
+        CircuitOpenError when none may be called, NoEndpointError when there is none, and TypeError
+        for a key that is neither a string, bytes nor a whole number.
         """
         endpoints = self._endpoints
         if now >= endpoints.next_return:
             endpoints.bring_back(now)
         if prefer is not None:
             return self._preferred(prefer(), tried, now)
+        if tried or self._special:
+            return self._specially(now, tried, key)
         while ready := endpoints.ready:  # each refusal takes one out
             endpoint = self._balancer.pick(ready, now, self._random)
-            if tried and endpoint in tried:
-                endpoint = self._another(ready, tried, now)
             permit = endpoint.permit or endpoints.admit(endpoint, now)
             if permit:
                 return endpoint, permit
+        return self._anyone(now)
+
+    def _specially(self, now: float, tried: Sequence[Endpoint], key: Any) -> tuple[Endpoint, int]:
+        """Choose as `choose` does, where a pick needs more than a look at those that are ready."""
+        endpoints = self._endpoints
+        while ready := endpoints.ready:
+            endpoint = self._special_pick(ready, tried, now, key)
+            permit = endpoint.permit or endpoints.admit(endpoint, now)
+            if permit:
+                return endpoint, permit
+        return self._anyone(now)
+
+    def _anyone(self, now: float) -> tuple[Endpoint, int]:
+        """Return one that is not ready, and a permit."""
+        endpoints = self._endpoints
         # Whoever is ejected but has a closed circuit is better than nobody.
         for endpoint in endpoints.all:
             permit = endpoints.admit(endpoint, now, anyway=True)
@@ -55,16 +86,61 @@ class Chooser:
                 return endpoint, permit
         raise _all_open(endpoints.all, now)
 
-    def _another(
-        self, ready: Sequence[Endpoint], tried: Sequence[Endpoint], now: float
+    def _introduce(self) -> None:
+        """Tell the balancer who there is, if it needs to know."""
+        # First, so that other threads go on with what the balancer knows, meanwhile.
+        self._version = version = self._endpoints.version
+        try:
+            if self._introduced is not None:
+                self._introduced.members(self._endpoints.all, version)
+        except BaseException:
+            self._version = -1
+            raise
+
+    def _special_pick(
+        self, ready: Sequence[Endpoint], tried: Sequence[Endpoint], now: float, key: Any
     ) -> Endpoint:
-        """Pick one that was not tried in this call, where there is one."""
+        """Pick one that was not tried in this call and has warmed up, where there is one."""
+        if self._endpoints.version != self._version:
+            self._introduce()
+        among = ready
+        endpoint = self._balancer.pick(ready, now, self._random, key)
+        if endpoint in tried:
+            endpoint, among = self._another(endpoint, ready, tried, now, key)
+        slow_start = self._slow_start
+        if slow_start is None or slow_start.accepts(endpoint, now, self._random):
+            return endpoint
+        other = self._balancer.pick(among, now, self._random, key)
+        # Not the same one again, of which a balancer by key thinks first each time.
+        if (
+            other is not endpoint
+            and other not in tried
+            and slow_start.accepts(other, now, self._random)
+        ):
+            return other
+        # Neither: those that have warmed up are enough to choose from.
+        warm = slow_start.warm(among, now)
+        warm = [one for one in warm if one not in tried] if tried else warm
+        return self._balancer.pick(warm, now, self._random, key) if warm else endpoint
+
+    def _another(
+        self,
+        endpoint: Endpoint,
+        ready: Sequence[Endpoint],
+        tried: Sequence[Endpoint],
+        now: float,
+        key: Any,
+    ) -> tuple[Endpoint, Sequence[Endpoint]]:
+        """Pick one that was not tried, where there is one; and tell among which."""
         for _ in range(3):
-            endpoint = self._balancer.pick(ready, now, self._random)
-            if endpoint not in tried:
-                return endpoint
+            other = self._balancer.pick(ready, now, self._random, key)
+            if other not in tried:
+                return other, ready
+            if other is endpoint and self._introduced is not None:
+                break  # the balancer may think of nobody else
         fresh = [endpoint for endpoint in ready if endpoint not in tried]
-        return self._balancer.pick(fresh or ready, now, self._random)
+        among = fresh or ready
+        return self._balancer.pick(among, now, self._random, key), among
 
     def _preferred(
         self, candidates: Iterable[Endpoint], tried: Sequence[Endpoint], now: float

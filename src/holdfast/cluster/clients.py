@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import random as random_module
+from collections.abc import Coroutine, Iterable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, overload
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar, overload
 
-from holdfast.cluster.core import EJECTION, POLICY, ClusterCore, shown
+from holdfast.cluster.core import EJECTION, POLICY, ClusterCore
+from holdfast.cluster.hosts import shown
 from holdfast.cluster.lifetimes import AsyncClosing, Closing
 from holdfast.cluster.streams import AsyncStream, Stream
 from holdfast.drivers import asyncio as asyncio_driver
@@ -18,23 +21,28 @@ from holdfast.http.pools import Transport
 from holdfast.http.redirects import DEFAULT
 from holdfast.http.requests import Request
 from holdfast.http.responses import Response
+from holdfast.wire.http1 import LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from types import EllipsisType
     from typing import Unpack
 
-    from holdfast.cluster.balancers import BalancerTypes
+    from holdfast.cluster.balancing import BalancerTypes, SlowStart
+    from holdfast.cluster.checking import Check
+    from holdfast.cluster.discovery import Discovery
     from holdfast.cluster.endpoints import Endpoint
     from holdfast.cluster.health import Ejection
+    from holdfast.cluster.hosts import HostTypes
     from holdfast.http.bodies import ContentTypes
     from holdfast.http.headers import HeaderTypes
     from holdfast.http.pools import AuthTypes
     from holdfast.http.tls import CertTypes, VerifyTypes
     from holdfast.ops import Program
     from holdfast.policy import Policy
+    from holdfast.policy.events import Listener
 
-__all__ = ["AsyncCluster", "Cluster", "Options"]
+__all__ = ["AsyncCluster", "Cluster", "Driver", "Options"]
 
 R = TypeVar("R")
 
@@ -48,6 +56,7 @@ _OPTIONS = frozenset(
         "idempotent",
         "into",
         "json",
+        "key",
         "max_body",
         "params",
         "timeout",
@@ -64,7 +73,8 @@ class Options(TypedDict, total=False):
     or None. ``follow_redirects``: a flag or the most to follow. ``idempotent``: whether the
     request may be repeated when it may have been carried out; by default its method tells.
     ``expect_continue``: ask before the body is sent. ``into``: a writable buffer for the answer's
-    body. ``max_body``: the answer's size limit in bytes, decoded.
+    body. ``max_body``: the answer's size limit in bytes, decoded. ``key``: for balancers that
+    send the same key to the same endpoint; by default the target.
     """
 
     params: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
@@ -78,6 +88,23 @@ class Options(TypedDict, total=False):
     expect_continue: bool
     into: Any
     max_body: int | None
+    key: Any
+
+
+class Driver(Protocol):
+    """What runs a cluster's programs instead of the thread or the event loop."""
+
+    def clock(self) -> float:
+        """Return the time, in seconds."""
+
+    def random(self) -> float:
+        """Return a number from 0 to 1."""
+
+    def run(self, program: Program[Any]) -> Any:
+        """Run a program to its end, for a `Cluster`."""
+
+    async def arun(self, program: Program[Any]) -> Any:
+        """Run a program to its end, for an `AsyncCluster`."""
 
 
 class _Caller(Generic[R]):
@@ -85,7 +112,7 @@ class _Caller(Generic[R]):
 
     def __init__(
         self,
-        hosts: Iterable[str] | str,
+        hosts: Iterable[HostTypes] | str | Discovery,
         *,
         policy: Policy = POLICY,
         balancer: BalancerTypes = "p2c",
@@ -101,11 +128,26 @@ class _Caller(Generic[R]):
         trust_env: bool = False,
         max_idle: int = 100,
         idle_timeout: float = 60.0,
-        **core: Any,
+        limits: Limits = LIMITS,
+        source_address: tuple[str, int] | None = None,
+        slow_start: SlowStart | None = None,
+        check: Check | None = None,
+        listeners: Iterable[Listener] = (),
+        driver: Driver | None = None,
+        clock: Callable[[], float] | None = None,
+        random: Callable[[], float] | None = None,
     ) -> None:
-        hosts = [hosts] if isinstance(hosts, str) else list(hosts)
-        if not hosts:
-            raise NoEndpointError("a cluster needs at least one host")
+        if isinstance(hosts, str):
+            hosts = [hosts]
+        elif isinstance(hosts, Iterable):
+            hosts = list(hosts)
+            if not hosts:
+                raise NoEndpointError("a cluster needs at least one host")
+        if driver is not None:
+            self._drive(driver)
+            clock = clock or driver.clock
+            random = random or driver.random
+        clock = clock or monotonic
         transport = Transport(
             verify=verify,
             cert=cert,
@@ -116,23 +158,32 @@ class _Caller(Generic[R]):
             trust_env=trust_env,
             max_idle=max_idle,
             idle_timeout=idle_timeout,
-            **{key: core.pop(key) for key in ("limits", "source_address") if key in core},
-            **({"clock": core["clock"]} if "clock" in core else {}),
+            limits=limits,
+            source_address=source_address,
+            clock=clock,
         )
         self._core = ClusterCore(
             hosts,
             policy=policy,
             balancer=balancer,
             ejection=ejection,
+            slow_start=slow_start,
+            check=check,
             transport=transport,
-            **core,
+            listeners=listeners,
+            clock=clock,
+            random=random or random_module.random,
         )
+        if driver is None:
+            self._core.upkeep.start()
         self._timeout = Timeout(total=policy.timeout)
         if timeout is not ...:
             self._timeout = Timeout.of(timeout, self._timeout)
         self._redirects = _count(follow_redirects)
         # Requests that are just a path are the most common ones, and often the same again.
-        self._plain_get = lru_cache(maxsize=1024)(partial(self._build, "GET", options={}))
+        self._plain_get = lru_cache(maxsize=1024)(
+            partial(Request, "GET", timeout=self._timeout, redirects=self._redirects)
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core.endpoints!r}>"
@@ -149,7 +200,7 @@ class _Caller(Generic[R]):
         what the network did, a `ValueError` (`InvalidRequest`) for arguments; its ``attempts``
         tell what was tried.
         """
-        return self._run(self._core.call(self._build(method, path, options)))
+        return self._run(self._core.call(self._build(method, path, options)))  # type: ignore[no-any-return]
 
     def get(self, path: str, **options: Unpack[Options]) -> R:
         """Send a GET; see `request`."""
@@ -158,7 +209,7 @@ class _Caller(Generic[R]):
         # A long path is rarely the same again, and would fill the memory of paths.
         if len(path) > 256:
             return self.request("GET", path)
-        return self._run(self._core.call(self._plain_get(path)))
+        return self._run(self._core.call(self._plain_get(path)))  # type: ignore[no-any-return]
 
     def head(self, path: str, **options: Unpack[Options]) -> R:
         """Send a HEAD; see `request`."""
@@ -184,8 +235,19 @@ class _Caller(Generic[R]):
         """Send a PATCH; see `request`."""
         return self.request("PATCH", path, **options)
 
+    def listen(self, listener: Listener) -> None:
+        """Have a function called with each `holdfast.policy.Event`, where it happens."""
+        self._core.listen(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """End the listening of a function."""
+        self._core.unlisten(listener)
+
     #: Runs a program: the driver.
-    _run: Callable[[Program[Response]], R]
+    _run: Callable[[Program[Any]], Any]
+
+    def _drive(self, driver: Driver) -> None:
+        raise NotImplementedError
 
     def _build(self, method: str, path: str, options: Options, stream: bool = False) -> Request:
         if not options and not stream:
@@ -210,6 +272,7 @@ class _Caller(Generic[R]):
             idempotent=get("idempotent"),
             into=get("into"),
             max_body=get("max_body"),
+            key=get("key"),
             stream=stream,
         )
 
@@ -248,16 +311,24 @@ class Cluster(Closing, _Caller[Response]):
     Safe to share among threads. Use it as a context manager, or `close` it.
 
     ``hosts``: strings such as ``"name:port"``, ``"https://name/base"``, ``"[::1]:8000"`` or
-    ``"unix:/path"``. ``policy``: what is done so that calls survive. ``balancer``: ``"p2c"``
-    (power of two choices), ``"peak-ewma"``, ``"round-robin"``, or a `Balancer`. ``ejection``:
-    when endpoints that fail are left out, None for never. ``headers`` and ``auth`` (a pair, or a
-    bearer token) go with each request. ``timeout``: a `Timeout` when more than the policy's total
-    is to be said. ``verify``, ``cert``, ``proxy``, ``no_proxy``, ``trust_env`` as in requests and
-    httpx. ``max_idle`` connections are kept for each host, ``idle_timeout`` seconds long. Further
-    keywords: ``limits``, ``source_address``, ``clock``, ``random``.
+    ``"unix:/path"``, `Host` objects with weights and priorities, or a `Discovery` that keeps the
+    list up to date. ``policy``: what is done so that calls survive. ``balancer``: ``"p2c"``
+    (power of two choices), another name, or a `Balancer`. ``ejection``: when endpoints that fail
+    are left out, None for never; ``slow_start``: how those that come (back) get their share;
+    ``check``: active checks. ``listeners`` are called with every event.
+
+    ``headers`` and ``auth`` (a pair, or a bearer token) go with each request. ``timeout``: a
+    `Timeout` when more than the policy's total is to be said. ``verify``, ``cert``, ``proxy``,
+    ``no_proxy``, ``trust_env`` as in requests and httpx. ``max_idle`` connections are kept for
+    each host, ``idle_timeout`` seconds long; ``limits`` bound the head of an answer;
+    ``source_address`` is the local ``(host, port)``. ``driver``, ``clock`` and ``random`` are for
+    tests and simulations: see `holdfast.testing`.
     """
 
     _run = staticmethod(blocking.run)
+
+    def _drive(self, driver: Driver) -> None:
+        self._run = driver.run
 
     def stream(self, method: str, path: str, **options: Unpack[Options]) -> Stream:
         """Call the cluster, and leave the body of the answer to be read: a context manager.
@@ -265,7 +336,7 @@ class Cluster(Closing, _Caller[Response]):
         The call's total time ends with the head of the answer; for each part of the body the
         limits ``read`` and ``min_bandwidth`` hold.
         """
-        return Stream(self._core.call(self._build(method, path, options, stream=True)))
+        return Stream(self._core.call(self._build(method, path, options, stream=True)), self._run)
 
     @overload
     def broadcast(
@@ -303,7 +374,7 @@ class Cluster(Closing, _Caller[Response]):
         Returns the responses in the order of the hosts. When a host cannot be reached its error
         is raised after the others have finished, or stands in its place in the list.
         """
-        return blocking.run(self._broadcast(method, path, hosts, return_exceptions, options))
+        return self._run(self._broadcast(method, path, hosts, return_exceptions, options))
 
 
 class AsyncCluster(AsyncClosing, _Caller[Coroutine[Any, Any, Response]]):
@@ -314,12 +385,16 @@ class AsyncCluster(AsyncClosing, _Caller[Coroutine[Any, Any, Response]]):
 
     _run = staticmethod(asyncio_driver.run)
 
+    def _drive(self, driver: Driver) -> None:
+        self._run = driver.arun
+
     def stream(self, method: str, path: str, **options: Unpack[Options]) -> AsyncStream:
         """Call the cluster, and leave the body to be read: an asynchronous context manager.
 
         See `Cluster.stream`.
         """
-        return AsyncStream(self._core.call(self._build(method, path, options, stream=True)))
+        request = self._build(method, path, options, stream=True)
+        return AsyncStream(self._core.call(request), self._run)
 
     @overload
     async def broadcast(
@@ -353,9 +428,7 @@ class AsyncCluster(AsyncClosing, _Caller[Coroutine[Any, Any, Response]]):
         **options: Unpack[Options],
     ) -> Any:
         """Call every host, or the named ones, at the same time; see `Cluster.broadcast`."""
-        return await asyncio_driver.run(
-            self._broadcast(method, path, hosts, return_exceptions, options)
-        )
+        return await self._run(self._broadcast(method, path, hosts, return_exceptions, options))
 
 
 def _count(follow: Any) -> int:

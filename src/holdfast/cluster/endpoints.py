@@ -3,7 +3,11 @@
 Theory of operation: ``ready`` is an immutable tuple of the endpoints that may be chosen, so that
 choosing takes no lock and costs the same among 10 and 10,000. What changes an endpoint's
 availability (its breaker, its ejection, a probe) replaces the tuple; such changes are rare. When
-the time of one that is out comes is kept in a heap, whose top every call compares with the clock.
+the time of one that is out comes is kept in a heap, whose top every call compares with the clock;
+so is the time of the next sweep, which compares the endpoints with each other.
+
+``all`` is replaced in the same way when the hosts change. An endpoint that is no member any more
+has no ``place``: calls that it has in flight end as they would have, and decide nothing here.
 """
 
 from __future__ import annotations
@@ -11,104 +15,89 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import compress
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Any, Literal, TypeAlias
 
-from holdfast.cluster.health import Ejection, Health
-from holdfast.policy import CircuitBreaker, Limiter
-from holdfast.policy.window import Window
+from holdfast.cluster.endpoint import Endpoint
+from holdfast.cluster.health import Ejection, Sample, outliers
+from holdfast.cluster.hosts import Host, HostTypes
+from holdfast.cluster.members import Members
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from holdfast.http.pools import ConnectionPool
-    from holdfast.policy import Policy
-
-__all__ = ["Endpoint", "EndpointSet"]
+__all__ = ["Endpoint", "EndpointSet", "HealthListener"]
 
 #: Marks the permit of a probe after an ejection, above what a breaker counts up to.
 _PROBE = 1 << 62
 
+Change: TypeAlias = Literal["ejected", "returned", "added", "removed"]
 
-class Endpoint(Limiter):
-    """One host of a cluster: its connections, its health and, as a `Limiter`, its load.
-
-    ``permit`` is the permit for the next call while nothing speaks against it: then neither the
-    breaker nor the set needs to be asked. 0 means: ask.
-    """
-
-    __slots__ = ("breaker", "health", "latency", "name", "observed", "permit", "pool", "window")
-
-    def __init__(self, pool: ConnectionPool, policy: Policy) -> None:
-        super().__init__(policy.limit)
-        self.name = pool.name
-        self.pool = pool
-        self.breaker = CircuitBreaker(policy.breaker) if policy.breaker is not None else None
-        self.window = self.breaker.window if self.breaker is not None else Window(inf)
-        self.health = Health()
-        self.permit = self._standing(0.0)
-        self.latency = 0.0  # seconds, kept by a balancer that observes
-        self.observed = 0.0
-
-    def __repr__(self) -> str:
-        state = self.breaker.state if self.breaker is not None else "closed"
-        return f"<Endpoint {self.name}: {self.in_flight} in flight, {state}>"
-
-    def leave(self, permit: int, now: float) -> bool:
-        """Give the slot back after a success, in the ordinary case; False when it is none."""
-        window = self.window
-        if permit != self.permit or self.health.failures or self._queue or now >= window.until:
-            return False
-        window.hits += 1
-        with self._lock:
-            if self._queue:
-                return False
-            self.in_flight -= 1
-            return True
-
-    def ready_at(self, now: float, panic: bool) -> float:
-        """Return when it may be called: not after ``now`` if it may already."""
-        at = self.breaker.ready_at(now) if self.breaker is not None else now
-        return at if panic else max(at, self.health.ready_at(now))
-
-    def _standing(self, now: float) -> int:
-        """Return the permit while the circuit is closed and no probe is due, 0 otherwise."""
-        if self.health.probation:
-            return 0
-        if self.breaker is None:
-            return 1
-        return self.breaker.acquire(now) if self.breaker.state == "closed" else 0
+#: Is told what happened to an endpoint, when, and why.
+HealthListener: TypeAlias = Callable[[Change, Endpoint, float, str], None]
 
 
 class EndpointSet:
-    """All endpoints, and the ``ready`` ones among them. Safe among threads."""
+    """All endpoints, and the ``ready`` ones among them. Safe among threads.
 
-    def __init__(self, endpoints: Iterable[Endpoint], ejection: Ejection | None) -> None:
-        self.all = tuple(endpoints)
-        self.ready = self.all
+    ``make`` returns the endpoint of a host, or raises ValueError. ``listener`` is told what
+    happens to endpoints, by the thread where it happens, and must not raise; of the first hosts
+    it is not told.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Host], Endpoint],
+        hosts: Iterable[HostTypes] = (),
+        ejection: Ejection | None = None,
+        listener: HealthListener | None = None,
+    ) -> None:
+        self.all: tuple[Endpoint, ...] = ()
+        self.ready: tuple[Endpoint, ...] = ()
+        self.version = 0  # grows whenever ``all`` changes
         self.next_return = inf
+        self._make = make
         self._ejection = ejection
+        self._listener: HealthListener | None = None
         self._out = 0  # how many are ejected
         self._panic = False
-        self._unwell: set[Endpoint] = set()
+        # Sets that keep their order: what happens must be the same in each run.
+        self._unwell: dict[Endpoint, None] = {}
         self._returns: list[tuple[float, int, Endpoint]] = []
         self._listed: set[tuple[float, Endpoint]] = set()  # what is in the heap
         self._order = itertools.count()
+        self._inside = bytearray()  # for each place in ``all``, whether it is in ``ready``
+        self._stale = False  # whether ``ready`` has to be made anew
+        self._sweep_at = inf
+        if ejection is not None and ejection.sweeps:
+            self.next_return = self._sweep_at = -inf  # from the first call on
+        self._members = Members()
+        self._untold: deque[tuple[Change, Endpoint, float, str]] = deque()
         self._lock = threading.Lock()
+        self._changing = threading.Lock()  # held by who changes the members
+        self.update(hosts, -inf)
+        self.version = 0
+        self._listener = listener
 
     def __repr__(self) -> str:
         return f"<EndpointSet {len(self.ready)} of {len(self.all)} ready>"
 
     def bring_back(self, now: float) -> None:
-        """Make those ready whose time has come."""
+        """Make those ready whose time has come, and compare all when it is time for that."""
         with self._lock:
             while self._returns and self._returns[0][0] <= now:
                 time, _, endpoint = heapq.heappop(self._returns)
                 self._listed.discard((time, endpoint))
                 if endpoint.health.out_until <= now:
-                    self._end_ejection(endpoint, now)
+                    self._end_ejection(endpoint)
                 self._refresh(endpoint, now)
-            self.next_return = self._returns[0][0] if self._returns else inf
+            if now >= self._sweep_at:
+                self._sweep(now)
+            next_return = self._returns[0][0] if self._returns else inf
+            self.next_return = min(next_return, self._sweep_at)
+            self._publish()
+        self._tell()
 
     def admit(self, endpoint: Endpoint, now: float, anyway: bool = False) -> int:
         """Return a permit for a call to an endpoint, 0 when it must not be called now.
@@ -118,6 +107,8 @@ class EndpointSet:
         permit = endpoint.permit
         if permit:
             return permit
+        if endpoint.place < 0:
+            return 0
         permit = endpoint.breaker.acquire(now) if endpoint.breaker is not None else 1
         with self._lock:
             health = endpoint.health
@@ -130,34 +121,169 @@ class EndpointSet:
                         endpoint.breaker.release(permit)
                     permit = 0
             self._refresh(endpoint, now)
+            self._publish()
         return permit
 
-    def record(self, endpoint: Endpoint, permit: int, ok: bool | None, now: float) -> None:
-        """Take the verdict on a call; None when it came to none."""
+    def record(
+        self, endpoint: Endpoint, permit: int, ok: bool | None, now: float, seconds: float = 0.0
+    ) -> None:
+        """Take the verdict on a call, which took so many seconds; None when it came to none."""
         breaker = endpoint.breaker
         changed = probe = False
         if permit >= _PROBE:
             permit -= _PROBE
             probe = True
+        endpoint.count()
         if breaker is not None:
-            changed = breaker.release(permit) if ok is None else breaker.record(permit, ok, now)
+            if ok is None:
+                changed = breaker.release(permit)
+            else:
+                changed = breaker.record(permit, ok, now, seconds)
         health = endpoint.health
-        if ok and not changed and not health.failures and not health.probation:
-            return  # the ordinary case, without a lock
+        # Should two threads meet here, a call is not counted, which does no harm.
+        health.seconds += seconds
+        if ok:
+            endpoint.successes += 1
+            if not changed and not health.failures and not health.probation:
+                return  # the ordinary case, without a lock
+        elif ok is not None:
+            health.failed += 1
         with self._lock:
             if probe:
                 health.probing = False
+            if endpoint.place < 0:
+                return
             if ok:
                 health.failures = 0
-                if probe:
+                if probe and health.probation:
                     health.probation = False
-                    health.returned_at = now
-                    self._end_ejection(endpoint, now)
+                    health.returned_at = endpoint.since = now
+                    self._end_ejection(endpoint)
+                    self._note("returned", endpoint, now, "its probe succeeded")
                     changed = True
             elif ok is not None:
+                probe = probe and health.probation  # else another probe has decided already
                 changed = self._failed(endpoint, probe, now) or changed
             if changed or health.probation:
                 self._refresh(endpoint, now)
+                self._publish()
+        self._tell()
+
+    def judge(self, endpoint: Endpoint, well: bool, now: float, cause: str) -> None:
+        """Take the verdict of active checks: whoever fails them is out until it passes.
+
+        That is no ejection: it needs no share, but in a panic it is ignored like one.
+        """
+        with self._lock:
+            if endpoint.place < 0 or endpoint.health.failing != well:
+                return
+            endpoint.health.failing = not well
+            if well:
+                endpoint.since = now
+            self._note("returned" if well else "ejected", endpoint, now, cause)
+            self._refresh(endpoint, now)
+            self._publish()
+        self._tell()
+
+    def update(self, hosts: Iterable[HostTypes], now: float) -> None:
+        """Make these hosts the members.
+
+        Endpoints that stay keep their state and their connections; those that go are drained:
+        not chosen any more, their calls in flight end normally. Raises ValueError, and changes
+        nothing, when a host is not one or is named twice.
+        """
+        wanted = [Host.of(host) for host in hosts]
+        with self._changing:
+            members, added = self._members.planned(wanted, self._make)
+            with self._lock:
+                gone = self._change(members, wanted, added, now)
+                self._publish()
+            members.forget(gone)
+            self._members = members
+        for endpoint in gone:
+            if endpoint.is_host:
+                endpoint.pool.close()
+        self._tell()
+
+    def hold(self) -> None:
+        """Keep other threads from changing anything until `let_go`; for a fork."""
+        self._changing.acquire()
+        self._lock.acquire()
+
+    def let_go(self) -> None:
+        """End what `hold` began, in the parent and in the child."""
+        self._lock.release()
+        self._changing.release()
+
+    # Members.
+
+    def _change(
+        self, members: Members, wanted: list[Host], added: list[Endpoint], now: float
+    ) -> list[Endpoint]:
+        """Replace the members; returns those that are no more. Both locks are held."""
+        every = tuple(members.endpoints.values())
+        if every == self.all and all(
+            host.weight == endpoint.weight and host.priority == endpoint.priority
+            for host, endpoint in zip(wanted, every, strict=True)
+        ):
+            return []
+        gone = []
+        if added or len(every) != len(self.all):
+            staying = set(every)
+            gone = [endpoint for endpoint in self.all if endpoint not in staying]
+        inside = self._inside
+        placed = bytearray(len(every))
+        for endpoint in gone:
+            self._dismiss(endpoint, now)
+        for place, (endpoint, host) in enumerate(zip(every, wanted, strict=True)):
+            if endpoint.place >= 0:
+                placed[place] = inside[endpoint.place]
+            endpoint.place = place
+            endpoint.weight = host.weight
+            endpoint.priority = host.priority
+        self._inside = placed
+        self.all = every
+        self.version += 1
+        self._stale = True
+        for endpoint in added:
+            self._welcome(endpoint, now)
+        self._shrink(now)
+        self._judge_panic(now)
+        return gone
+
+    def _welcome(self, endpoint: Endpoint, now: float) -> None:
+        endpoint.since = now
+        if self._ejection is not None and self._ejection.latency is not None:
+            endpoint.needs_record()
+        if endpoint.breaker is not None:
+            endpoint.breaker.add_listener(_watcher(self, endpoint))
+        self._place(endpoint, now)
+        self._note("added", endpoint, now, "")
+
+    def _dismiss(self, endpoint: Endpoint, now: float) -> None:
+        self._end_ejection(endpoint)
+        self._unwell.pop(endpoint, None)
+        endpoint.place = -1
+        endpoint.permit = 0
+        self._note("removed", endpoint, now, "")
+
+    def _shrink(self, now: float) -> None:
+        """End the ejections that are too many among fewer endpoints, the oldest first."""
+        if self._ejection is None or self._out <= self._most:
+            return
+        out = [endpoint for endpoint in self._unwell if self._is_out(endpoint)]
+        out.sort(key=lambda endpoint: endpoint.health.out_until)
+        for endpoint in out[: self._out - self._most]:
+            self._end_ejection(endpoint)  # a probe decides
+            self._refresh(endpoint, now)
+
+    # Ejection.
+
+    @property
+    def _most(self) -> int:
+        """How many may be ejected at once."""
+        assert self._ejection is not None
+        return max(1, int(self._ejection.most * len(self.all)))
 
     def _failed(self, endpoint: Endpoint, probe: bool, now: float) -> bool:
         """Count a failure; True when it ejected the endpoint."""
@@ -168,23 +294,54 @@ class EndpointSet:
             return False
         if health.probation and not probe:
             return False  # it began before the ejection: the probe decides
-        if health.failures < ejection.failures and not probe:
+        if probe:
+            return self._eject(endpoint, now, "its probe failed")
+        if health.failures < ejection.failures:
             return False
-        if self._out >= max(1, int(ejection.most * len(self.all))):
+        return self._eject(endpoint, now, f"{health.failures} failures in a row")
+
+    def _eject(self, endpoint: Endpoint, now: float, cause: str) -> bool:
+        """Eject an endpoint that is not out; False when so many are that no other may be."""
+        ejection = self._ejection
+        assert ejection is not None
+        if self._out >= self._most:
             return False
-        if not probe and now - health.returned_at > ejection.cap:
+        health = endpoint.health
+        if not health.probation and now - health.returned_at > ejection.cap:
             health.ejections = 0  # it has been well for long
         health.ejections += 1
         health.failures = 0
         health.probation = True
         health.out_until = now + min(ejection.cap, ejection.base * health.ejections)
         self._out += 1
+        self._note("ejected", endpoint, now, cause)
         return True
+
+    def _sweep(self, now: float) -> None:
+        """Compare what the endpoints did since the last sweep, and eject outliers."""
+        ejection = self._ejection
+        assert ejection is not None
+        samples = []
+        for endpoint in self.all:
+            endpoint.count()
+            health = endpoint.health
+            calls = endpoint.successes + health.failed
+            if calls:
+                if health.well:
+                    samples.append((endpoint, Sample(calls, health.failed, health.seconds)))
+                endpoint.successes = health.failed = 0
+                health.seconds = 0.0
+        # The first sweep only begins the count.
+        if self._sweep_at > -inf:
+            for endpoint, cause in outliers(ejection, samples):
+                if self._eject(endpoint, now, cause):
+                    self._refresh(endpoint, now)
+        self._sweep_at = now + ejection.sweep
 
     def _is_out(self, endpoint: Endpoint) -> bool:
         return endpoint.health.out_until > -inf
 
-    def _end_ejection(self, endpoint: Endpoint, now: float) -> None:
+    def _end_ejection(self, endpoint: Endpoint) -> None:
         if self._is_out(endpoint):
             endpoint.health.out_until = -inf
             self._out -= 1
@@ -196,29 +353,74 @@ class EndpointSet:
         panic = len(self.all) - len(self._unwell) < self._ejection.panic * len(self.all)
         if panic != self._panic:
             self._panic = panic
-            for endpoint in self.all:
+            for endpoint in self._unwell:  # the others are in, either way
                 self._place(endpoint, now)
+
+    # What may be chosen.
 
     def _refresh(self, endpoint: Endpoint, now: float) -> None:
         """Put an endpoint where it belongs; the lock is held."""
+        if endpoint.place < 0:
+            return
         breaker = endpoint.breaker
-        if endpoint.health.probation or (breaker is not None and breaker.state != "closed"):
-            self._unwell.add(endpoint)
+        if not endpoint.health.well or (breaker is not None and breaker.state != "closed"):
+            self._unwell[endpoint] = None
         else:
-            self._unwell.discard(endpoint)
+            self._unwell.pop(endpoint, None)
         self._judge_panic(now)
         self._place(endpoint, now)
 
     def _place(self, endpoint: Endpoint, now: float) -> None:
-        endpoint.permit = endpoint._standing(now)
+        endpoint.permit = endpoint.standing()
         at = endpoint.ready_at(now, self._panic)
-        if at <= now:
-            if endpoint not in self.ready:
-                self.ready = (*self.ready, endpoint)
-        elif endpoint in self.ready:
-            self.ready = tuple(other for other in self.ready if other is not endpoint)
+        ready = at <= now
+        if ready != self._inside[endpoint.place]:
+            self._inside[endpoint.place] = ready
+            self._stale = True
         for time in {at, endpoint.health.out_until}:
             if now < time < inf and (time, endpoint) not in self._listed:
                 self._listed.add((time, endpoint))
                 heapq.heappush(self._returns, (time, next(self._order), endpoint))
                 self.next_return = min(self.next_return, time)
+
+    def _publish(self) -> None:
+        """Let calls see what has changed."""
+        if self._stale:
+            self._stale = False
+            self.ready = tuple(compress(self.all, self._inside))
+
+    def _circuit_changed(self, endpoint: Endpoint, now: float) -> None:
+        with self._lock:
+            self._refresh(endpoint, now)
+            self._publish()
+        self._tell()
+
+    def _note(self, kind: Change, endpoint: Endpoint, now: float, cause: str) -> None:
+        if self._listener is not None:
+            self._untold.append((kind, endpoint, now, cause))
+
+    def _tell(self) -> None:
+        """Tell the listener what was noted; no lock is held."""
+        while self._untold:
+            try:
+                event = self._untold.popleft()
+            except IndexError:  # another thread was faster
+                return
+            assert self._listener is not None
+            self._listener(*event)
+
+
+def _watcher(endpoints: EndpointSet, endpoint: Endpoint) -> Callable[[Any, Any, float], None]:
+    """Return what takes note when a circuit is forced open, or let go.
+
+    It holds neither: a set that nobody needs any more, and its connections, must not have to wait
+    for the collection of cycles.
+    """
+    watching, watched = weakref.ref(endpoints), weakref.ref(endpoint)
+
+    def changed(before: object, after: object, now: float) -> None:
+        one, other = watching(), watched()
+        if one is not None and other is not None:
+            one._circuit_changed(other, now)
+
+    return changed

@@ -11,7 +11,7 @@ from holdfast.errors import InvalidRequest
 from holdfast.http.responses import Response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import TracebackType
 
     from holdfast.ops import Program
@@ -53,6 +53,7 @@ class _Streamed(Response):
     """What both kinds share: the attributes of the response that came."""
 
     _body: bytes | None = None
+    _run: Callable[[Program[Any]], Any]
 
     @property
     def content(self) -> bytes:
@@ -66,10 +67,11 @@ class _Streamed(Response):
         self._body = value
 
     @classmethod
-    def _adopt(cls, response: Response) -> Any:
+    def _adopt(cls, response: Response, run: Callable[[Program[Any]], Any]) -> Any:
         streamed = cls(response.request, response.origin, response._message)
         for name in ("tried", "history", "seconds", "reader"):
             setattr(streamed, name, getattr(response, name))
+        streamed._run = run
         streamed.reader.deadline = inf  # the head is there; from now on each wait has its limit
         return streamed
 
@@ -83,14 +85,14 @@ class StreamedResponse(_Streamed):
         if self._body is not None:
             yield from _cut(self._body, chunk_size or max(len(self._body), 1))
             return
-        while piece := blocking.run(self.reader.read()):
+        while piece := self._run(self.reader.read()):
             yield from pieces.add(piece)
         yield from pieces.rest()
 
     def read(self) -> bytes:
         """Read the rest of the body, keep it as ``content`` and return it."""
         if self._body is None:
-            self._body = blocking.run(self.reader.read_all())
+            self._body = self._run(self.reader.read_all())
         return self.content
 
 
@@ -104,7 +106,7 @@ class AsyncStreamedResponse(_Streamed):
             for piece in _cut(self._body, chunk_size or max(len(self._body), 1)):
                 yield piece
             return
-        while data := await asyncio_driver.run(self.reader.read()):
+        while data := await self._run(self.reader.read()):
             for piece in pieces.add(data):
                 yield piece
         for piece in pieces.rest():
@@ -113,19 +115,22 @@ class AsyncStreamedResponse(_Streamed):
     async def aread(self) -> bytes:
         """Read the rest of the body, keep it as ``content`` and return it."""
         if self._body is None:
-            self._body = await asyncio_driver.run(self.reader.read_all())
+            self._body = await self._run(self.reader.read_all())
         return self.content
 
 
 class Stream:
     """``with cluster.stream(...) as response``: the connection is given back at the end."""
 
-    def __init__(self, program: Program[Response]) -> None:
+    def __init__(
+        self, program: Program[Response], run: Callable[[Program[Any]], Any] = blocking.run
+    ) -> None:
         self._program = program
+        self._run = run
         self._response: StreamedResponse | None = None
 
     def __enter__(self) -> StreamedResponse:
-        self._response = StreamedResponse._adopt(blocking.run(self._program))
+        self._response = StreamedResponse._adopt(self._run(self._program), self._run)
         return self._response
 
     def __exit__(
@@ -141,12 +146,18 @@ class Stream:
 class AsyncStream:
     """``async with cluster.stream(...) as response``."""
 
-    def __init__(self, program: Program[Response]) -> None:
+    def __init__(
+        self,
+        program: Program[Response],
+        run: Callable[[Program[Any]], Awaitable[Any]] = asyncio_driver.run,
+    ) -> None:
         self._program = program
+        self._run = run
         self._response: AsyncStreamedResponse | None = None
 
     async def __aenter__(self) -> AsyncStreamedResponse:
-        self._response = AsyncStreamedResponse._adopt(await asyncio_driver.run(self._program))
+        response = await self._run(self._program)
+        self._response = AsyncStreamedResponse._adopt(response, self._run)
         return self._response
 
     async def __aexit__(

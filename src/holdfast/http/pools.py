@@ -250,32 +250,37 @@ class ConnectionPool:
         operation.deadline = deadline
         return connection
 
-    def accept(self, connection: Connection, request: Request, data: bytes) -> Response | None:
-        """Return the response that a round trip brought, and keep the connection.
+    def accept(
+        self, connection: Connection, request: Request, data: bytes, now: float
+    ) -> Response | None:
+        """Return the response that a round trip brought by now, and keep the connection.
 
         None when there is more to it; `exchange` goes on from what the parser has by then.
         """
-        if not data:
-            return None
         parser = connection.parser
-        parser.feed(data)
-        message = parser.message
-        if message is None or (
-            message is not parser.known
-            and (not parser.complete or message.encoding or message.status == 408)
-        ):
-            return None
-        response = Response(request, self.origin, message)
-        pieces = parser.pieces
-        response.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if not message.keep_alive or parser.surplus:
-            connection.close()
-            return response
+        if len(data) == parser.known_size and data.startswith(parser.known.head):  # type: ignore[union-attr]
+            message = parser.known
+            assert message is not None
+            response = Response(request, self.origin, message)
+            response.content = data[len(message.head) :]
+        else:
+            if not data:
+                return None
+            parser.feed(data)
+            message = parser.message
+            if message is None or not parser.complete or message.encoding or message.status == 408:
+                return None
+            response = Response(request, self.origin, message)
+            pieces = parser.pieces
+            response.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if not message.keep_alive or parser.surplus:
+                connection.close()
+                return response
+            parser.message = None
+            pieces.clear()
         # As `give`, without the call.
-        parser.message = None
-        pieces.clear()
         connection.used = True
-        connection.idle_since = now = self.clock()
+        connection.idle_since = now
         self._idle.append(connection)
         if now >= self._trim_at or len(self._idle) > self.max_idle or self._closed:
             self._trim(now)

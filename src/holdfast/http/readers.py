@@ -20,13 +20,36 @@ if TYPE_CHECKING:
     from holdfast.ops import Program
     from holdfast.wire.http1 import Message
 
-__all__ = ["BodyReader"]
+__all__ = ["BodyReader", "NoBody"]
 
 #: Seconds before the least bandwidth is asked for.
 GRACE = 1.0
 
 #: Bytes asked for at once: more would have the system map new pages for each.
 PIECE = 1 << 16
+
+
+class NoBody:
+    """The reader of a body that there is none of: of a response that no host has sent."""
+
+    deadline = inf
+
+    def __init__(self) -> None:
+        self.on_close: list[Callable[[Exception | None], None]] = []
+
+    def read(self) -> Program[bytes]:
+        """Return b"", the end."""
+        self.close()
+        yield from ()
+        return b""
+
+    read_all = read
+
+    def close(self) -> None:
+        """Tell those who wait for the end."""
+        on_close, self.on_close = self.on_close, []
+        for tell in on_close:
+            tell(None)
 
 
 class BodyReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class Request:
     redirects = 0
     stream = False
     idempotent = True
+    #: Of a balancer that sends the same key to the same endpoint; None for the target.
+    key: Any = None
     #: Whether start line and default headers are all there is to send.
     bare = True
     #: Whether the answer's body is wanted whole, as bytes of any length.
@@ -97,7 +100,10 @@ class Request:
         into: Any = None,
         max_body: int | None = None,
         stream: bool = False,
+        key: Any = None,
     ) -> None:
+        if key is not None:
+            self.key = key
         if params:
             query = query_string(params)
             if query:
@@ -137,6 +143,15 @@ class Request:
     def replayable(self) -> bool:
         """Whether it can be sent (again) at all."""
         return self.body is None or self.body.replayable
+
+    def with_header(self, name: str, value: str) -> Request:
+        """Return the same request with one more header, instead of the one of that name."""
+        request = copy.copy(self)
+        request.drop({name.lower()})
+        request.headers = [*request.headers, (name, value)]
+        request.names = {*request.names, name.lower()}
+        request.bare = request.ordinary = False
+        return request
 
     def become_get(self) -> None:
         """Turn into a GET without a body, as some redirects ask for."""

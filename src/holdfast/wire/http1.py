@@ -204,6 +204,7 @@ class ResponseParser:
         "complete",
         "continued",
         "known",
+        "known_size",
         "message",
         "on_body",
         "on_message_begin",
@@ -234,6 +235,9 @@ class ResponseParser:
         self.on_message_complete = self._open.clear
         #: The last response that came whole and with nothing special about it.
         self.known: Message | None = None
+        #: How long it was with its body. The same head and size again mean the same again, and
+        #: need not be parsed.
+        self.known_size = -1
         self._held = b""  # of a head that is not complete; what follows a pipelined response
         self._tail = b""  # the last bytes of a chunked body in a pipeline
         self._taken = 0  # bytes of a body of known length in a pipeline
@@ -302,8 +306,9 @@ class ResponseParser:
         ):
             message.frame(False)
             self._piled = 0
-        elif message.status != 408:
+        elif message.status != 408 and not self.surplus:
             self.known = message
+            self.known_size = len(data)
 
     def next(self) -> None:
         """Go on to the next response; in a pipeline, `feed` b"" to see whether it is there."""
