@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
@@ -11,6 +12,9 @@ try:
 except ImportError:  # not a POSIX system
     resource = None  # type: ignore[assignment]
 
+# The load at which other programs visibly take time from what is measured.
+BUSY = 0.5
+# Who takes part in the benchmark of HTTP calls.
 PACKAGES = (
     "holdfast",
     "httptools",
@@ -80,10 +84,17 @@ def machine(server_core: int | None) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
+def busy(about: dict[str, Any]) -> str:
+    """Say so when other work was under way as the run began; "" when there was none."""
+    if about["load_before"] < BUSY:
+        return ""
+    return f"; BUSY with other work (load {about['load_before']}) as the run began"
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Return the version of Python and of every package that takes part."""
     found = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

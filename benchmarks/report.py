@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from benchmarks.results import Group, Results
+from benchmarks import machine
+from benchmarks.results import Goal, Group, Results
 from benchmarks.rounds import Row
 
 MISSING = "–"
-# The load at which other programs visibly take time from the client or the server.
-BUSY = 0.5
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,15 @@ class Table:
     title: str
     header: Sequence[str]
     lines: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a person reads of a run: tables, on what it was made, and who failed how."""
+
+    tables: Sequence[Table]
+    note: str
+    failures: Sequence[str]
 
 
 def number(value: float | None) -> str:
@@ -94,7 +102,12 @@ def tables(results: Results) -> Iterator[Table]:
             for footprint in results.footprints
         ],
     )
-    yield Table(
+    yield goals_table(results.goals)
+
+
+def goals_table(goals: Sequence[Goal]) -> Table:
+    """Build the table of what was promised, and whether it is so."""
+    return Table(
         "Targets",
         ["", "measured", "bound", ""],
         [
@@ -104,33 +117,37 @@ def tables(results: Results) -> Iterator[Table]:
                 f"{'≤' if goal.at_most else '≥'} {goal.bound:g} ×",
                 "met" if goal.met else "**NOT MET**",
             ]
-            for goal in results.goals
+            for goal in goals
         ],
     )
 
 
-def about(results: Results) -> str:
+def rest_report(results: Results) -> Report:
+    """Return what a person reads of the benchmark of HTTP calls."""
+    return Report(list(tables(results)), note(results), list(failures(results)))
+
+
+def note(results: Results) -> str:
     """Say in a few sentences what the figures were measured on."""
-    machine, versions = results.machine, dict(results.versions)
+    about, versions = results.machine, dict(results.versions)
     python = versions.pop("python")
     where = (
         "client and server each on a core of its own"
-        if machine["pinned"]
+        if about["pinned"]
         else "client and server NOT kept on cores of their own"
     )
-    if machine["load_before"] >= BUSY:
-        where += f"; BUSY with other work (load {machine['load_before']}) as the run began"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, {python}; {where}. "
+        f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {python}; "
+        f"{where}{machine.busy(about)}. "
         f"Medians of {results.effort['rounds']} interleaved rounds; every ratio is the median of "
         f"the rounds' own. Nobody decodes the JSON. {packages}."
     )
 
 
-def print_markdown(results: Results) -> None:
+def print_markdown(report: Report) -> None:
     """Print the tables as the README has them."""
-    for table in tables(results):
+    for table in report.tables:
         lines = [table.header, *table.lines]
         widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
         widths = [max(3, width) for width in widths]
@@ -148,15 +165,15 @@ def print_markdown(results: Results) -> None:
         ]
         print(f"**{table.title}**\n")
         print("\n".join([row(table.header), row(rule), *map(row, table.lines)]), end="\n\n")
-    print(about(results))
-    for failure in failures(results):
+    print(report.note)
+    for failure in report.failures:
         print(f"\n{failure}")
 
 
-def print_tables(results: Results) -> None:
+def print_tables(report: Report) -> None:
     """Print the tables for a person at a terminal."""
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
-    for table in tables(results):
+    for table in report.tables:
         shown = RichTable(title=table.title, title_justify="left", title_style="bold")
         for column, name in enumerate(table.header):
             shown.add_column(name, justify="right" if column else "left")
@@ -167,6 +184,6 @@ def print_tables(results: Results) -> None:
             shown.add_row(*[cell.strip("*") for cell in line], style=style)
         console.print(shown)
         console.print()
-    console.print(about(results))
-    for failure in failures(results):
+    console.print(report.note)
+    for failure in report.failures:
         console.print(failure, style="bold red", markup=False)

@@ -22,7 +22,7 @@ def test_version(execute: Execute) -> None:
     assert (done.returncode, done.stdout) == (0, f"holdfast {__version__}\n".encode())
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("request",)])
+@pytest.mark.parametrize("command", [(), ("demo",), ("request",), ("simulate",)])
 def test_help(invoke: Invoke, command: tuple[str, ...]) -> None:
     """Each command has a help, and those that do something tell their exit statuses."""
     result = invoke(*command, "--help")
@@ -34,7 +34,7 @@ def test_help(invoke: Invoke, command: tuple[str, ...]) -> None:
 def test_commands_are_listed(invoke: Invoke) -> None:
     """The help names the commands, each with a whole sentence."""
     listed = invoke("--help").stdout.partition("Commands:")[2]
-    assert re.findall(r"^  (\w+)  +\S.*\.$", listed, re.M) == ["demo", "request"]
+    assert re.findall(r"^  (\w+)  +\S.*\.$", listed, re.M) == ["demo", "request", "simulate"]
     assert "..." not in listed
 
 
@@ -53,6 +53,7 @@ def test_usage_errors(invoke: Invoke, arguments: tuple[str, ...]) -> None:
         ("rich", "cli", ("request", "GET", "/", "--host", "127.0.0.1:1")),
         ("starlette", "demo", ("demo",)),
         ("uvicorn", "demo", ("demo",)),
+        ("matplotlib", "plot", ("simulate", __file__, "--plot", "x.png")),
     ],
 )
 def test_missing_extra(
@@ -86,7 +87,7 @@ def test_start_imports_little(execute: Execute) -> None:
     """Neither the version nor a help loads what only the commands need."""
     prelude = """
 import atexit, json, sys
-heavy = ("rich", "starlette", "uvicorn", "uvloop", "holdfast.rest")
+heavy = ("matplotlib", "rich", "starlette", "uvicorn", "uvloop", "holdfast.rest")
 atexit.register(lambda: print(json.dumps([name for name in heavy if name in sys.modules])))
 """
     for arguments in (("--version",), ("--help",), ("request", "--help")):

@@ -7,7 +7,13 @@ import sys
 __all__ = ["main"]
 
 #: Which extra brings the packages that the commands are made of.
-_EXTRAS = {"click": "cli", "rich": "cli", "starlette": "demo", "uvicorn": "demo"}
+_EXTRAS = {
+    "click": "cli",
+    "matplotlib": "plot",
+    "rich": "cli",
+    "starlette": "demo",
+    "uvicorn": "demo",
+}
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ INTERRUPTED = 130
 _COMMANDS = {
     "demo": "holdfast.cli.demo.command",
     "request": "holdfast.cli.request",
+    "simulate": "holdfast.cli.simulate",
 }
 
 
