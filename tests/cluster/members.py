@@ -50,6 +50,6 @@ def picks(
     return [counts[endpoint.name] for endpoint in ready]
 
 
-def homes(balancer: Balancer, ready: tuple[Endpoint, ...], keys: Iterable[Any]) -> list[str]:
+def homes(balancer: Balancer, ready: Sequence[Endpoint], keys: Iterable[Any]) -> list[str]:
     """Return where each key goes."""
     return [balancer.pick(ready, 0.0, random.random, key).name for key in keys]

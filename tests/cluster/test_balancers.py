@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ from holdfast.cluster.balancing import (
 )
 from holdfast.cluster.endpoints import Endpoint
 from tests.cluster.members import endpoints, know, load, picks
+from tests.policy.hammering import hammer
 
 #: All of them; a small table is quicker to make.
 MAKES: dict[str, Callable[[], Balancer]] = {
@@ -154,6 +156,23 @@ def test_weighted_turns_are_exact_and_smooth(weights: list[int], cycles: int) ->
             assert [counts[endpoint] for endpoint in among] == [
                 weight * turn // total for weight in weights
             ]
+
+
+def test_weighted_turns_are_exact_among_threads() -> None:
+    """No turn is lost or taken twice, however many threads take them."""
+    among = endpoints(3, [3, 2, 1])
+    balancer = WeightedRoundRobin()
+    know(balancer, among)
+    counts: Counter[Endpoint] = Counter()
+    lock = threading.Lock()
+
+    def work(number: int) -> None:
+        mine = Counter(balancer.pick(among, 0, random.random) for _ in range(1500))
+        with lock:
+            counts.update(mine)
+
+    hammer(work)
+    assert [counts[endpoint] for endpoint in among] == [3000, 2000, 1000]
 
 
 def test_weighted_turns_are_spread() -> None:

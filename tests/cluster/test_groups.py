@@ -224,7 +224,7 @@ def test_who_wraps_passes_on_what_the_inner_balancer_wants() -> None:
 
 def test_bad_groups_are_refused() -> None:
     """What makes no sense fails at once, and is named."""
-    with pytest.raises(ValueError, match="Priority: enough is a share, 0 to 1, not 1.5"):
+    with pytest.raises(ValueError, match=r"Priority: enough is a share, 0 to 1, not 1\.5"):
         Priority(enough=1.5)
     with pytest.raises(ValueError, match="Subset: size must be a whole number from 1, not 0"):
         Subset(size=0, client=0)

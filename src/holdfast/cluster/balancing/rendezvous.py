@@ -19,7 +19,7 @@ class Rendezvous(Hashing):
 
     D. G. Thaler and C. V. Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998),
     also known as highest random weight; with weights by J. Resch, "New Hashing Algorithms for
-    Data Storage" (2015). There is no table, so a pick is O(n): of some 2 ms among 10,000
+    Data Storage" (2015). There is no table, so a pick is O(n): some 2 ms among 10,000
     endpoints, where `Ring` and `Maglev` are quicker.
     """
 

@@ -20,8 +20,9 @@ __all__ = ["Ring"]
 #: How many of a point's lowest bits tell whose it is, instead of where.
 _BITS = 24
 _OWNER = (1 << _BITS) - 1
+_PLACE = MASK ^ _OWNER
 
-#: The golden ratio of 2^64, as SplitMix64 steps: an endpoint's points are as if by chance.
+#: The golden ratio of 2^64, by which SplitMix64 counts.
 _STEP = 0x9E3779B97F4A7C15
 
 
@@ -48,14 +49,15 @@ class Ring(Hashing):
         owners = sorted(numbers, key=lambda endpoint: endpoint.name)
         total = sum(endpoint.weight for endpoint in owners)
         points: list[int] = []
+        steps: list[int] = []  # as in `ranked`, a point is a product
         for owner, endpoint in enumerate(owners):
             share = endpoint.weight / total
             # The first ones stay the same however many there are: so few keys move.
             count = round(min(self.points * len(owners), self.most) * share) or 1
-            number = numbers[endpoint]
-            for point in range(1, count + 1):
-                place = mixed(number, point * _STEP & MASK)
-                points.append(place & ~_OWNER | owner)
+            while len(steps) < count:
+                steps.append(mixed(len(steps) * _STEP & MASK, 0) | 1)
+            number = numbers[endpoint] | 1
+            points += [number * step & _PLACE | owner for step in steps[:count]]
         points.sort()
         self._table = array("Q", points), owners
 
