@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
@@ -80,6 +81,9 @@ class Caller:
         fallback = policy.fallback
         self.stale = StaleAnswers(fallback) if fallback and fallback.stale is not None else None
         self.listeners: tuple[Listener, ...] = ()
+        #: Returns headers for an attempt, by the numbers of its call and its own, and its endpoint.
+        self.inject: Callable[[int, int, str], Iterable[tuple[str, str]]] | None = None
+        self.next_call = itertools.count(1).__next__  # numbers of calls, for listeners
         # What an ordinary call knows nothing of.
         special = (self.limiter, self.rate, self.admission, self.latencies, self.flights, fallback)
         self._special = any(part is not None for part in special) or bool(
@@ -117,11 +121,12 @@ class Caller:
         cause: Any = None,
         policy: str = "",
         seconds: float = 0.0,
+        call: int = 0,
     ) -> None:
         """Tell whoever listens. Nobody's failure to listen is the call's."""
         if not self.listeners:
             return
-        event = Event(kind, self.clock(), endpoint, attempt, cause, policy, seconds)
+        event = Event(kind, self.clock(), endpoint, attempt, cause, policy, seconds, call)
         for listener in self.listeners:
             try:
                 listener(event)

@@ -21,7 +21,9 @@ from holdfast.errors import (
     AdmissionRejected,
     AttemptTimeout,
     DeadlineExceeded,
+    DecodingError,
     HoldfastError,
+    InvalidRequest,
     NetworkError,
     NoEndpointError,
     RateLimited,
@@ -124,6 +126,7 @@ class Call(Generic[T]):
         self.key = key
         self.made: list[Attempt] = []
         self.tried: tuple[Endpoint, ...] = ()
+        self.number = 0  # for those who listen
         self._begun = 0  # attempts, for their numbers
         self._rounds = 0  # attempts, but for hedges
 
@@ -134,8 +137,10 @@ class Call(Generic[T]):
         """Whether it can still be sent again."""
         return True
 
-    def send(self, endpoint: Endpoint, until: float, started: Any = None) -> Program[T]:
-        """Make one attempt; ``started`` is one that was begun already."""
+    def send(
+        self, endpoint: Endpoint, until: float, number: int, started: Any = None
+    ) -> Program[T]:
+        """Make the attempt of that number; ``started`` is one that was begun already."""
         raise NotImplementedError
 
     def failure(self, error: Exception, endpoint: Endpoint, until: float) -> HoldfastError:
@@ -185,6 +190,10 @@ class Call(Generic[T]):
         """Return an answer that a fault injects."""
         raise NetworkError(f"{endpoint.name}: status {status} (injected)")
 
+    def subject(self) -> Any:
+        """Return what is called, for those who listen."""
+        raise NotImplementedError
+
     def name(self) -> tuple[str, str]:
         """Return the method and the path, for messages and for the matching of faults."""
         raise NotImplementedError
@@ -206,20 +215,34 @@ class Call(Generic[T]):
 
     # The whole call.
 
+    def _emit(
+        self,
+        kind: Kind,
+        endpoint: str = "",
+        attempt: int = 0,
+        cause: Any = None,
+        policy: str = "",
+        seconds: float = 0.0,
+    ) -> None:
+        if self.caller.listeners:
+            self.caller.emit(kind, endpoint, attempt, cause, policy, seconds, self.number)
+
     def run(self) -> Program[T]:
         """Make the call."""
         caller = self.caller
         caller.count(self.began)
         if not caller.listeners:
             return (yield from self._run())
+        self.number = caller.next_call()
+        self._emit("call started", cause=self.subject())
         try:
             result: T = yield from self._run()
         except Exception as error:
             seconds = caller.clock() - self.began
-            caller.emit("call failed", "", self._begun, error, seconds=seconds)
+            self._emit("call failed", "", self._begun, error, seconds=seconds)
             raise
         seconds = caller.clock() - self.began
-        caller.emit("call succeeded", "", self._begun, result, seconds=seconds)
+        self._emit("call succeeded", "", self._begun, result, seconds=seconds)
         return result
 
     def resume(
@@ -251,7 +274,7 @@ class Call(Generic[T]):
         result, shared = yield from flights.share(key, self.survive, self.deadline)
         if not shared:
             return result
-        self.caller.emit("coalesced", policy="coalesce")
+        self._emit("coalesced", policy="coalesce")
         return self.shared(result)
 
     def _with_fallback(self, program: Program[T]) -> Program[T]:
@@ -268,7 +291,7 @@ class Call(Generic[T]):
                     caller.stale.put(key, self.shared(result), caller.clock())
                 return result  # type: ignore[no-any-return]
         except fallback.on as failed:
-            if isinstance(failed, ValueError) and isinstance(failed, HoldfastError):
+            if isinstance(failed, (InvalidRequest, DecodingError)):
                 raise  # the arguments, or an answer that is not what it says
             error = failed
         if not isinstance(error, fallback.on):
@@ -292,7 +315,7 @@ class Call(Generic[T]):
             if result is MISSING:
                 raise error
             return result  # type: ignore[no-any-return]
-        caller.emit("fell back", cause=error, policy="fallback")
+        self._emit("fell back", cause=error, policy="fallback")
         if result is not MISSING:
             self.drop(result)
         return instead  # type: ignore[no-any-return]
@@ -345,7 +368,7 @@ class Call(Generic[T]):
                 self.drop(outcome)
             paid = True
             cause = outcome.error if failed else outcome
-            caller.emit("retried", self.tried[-1].name, self._begun, cause, "retry", wait)
+            self._emit("retried", self.tried[-1].name, self._begun, cause, "retry", wait)
             slept = False
             try:
                 yield ops.Sleep(caller.clock() + wait)
@@ -471,7 +494,7 @@ class Call(Generic[T]):
         if caller.budget is not None and not caller.budget.withdraw(now):
             raise Lost
         begun = self._begun
-        caller.emit("hedged", self.tried[-1].name if self.tried else "", begun, policy="hedge")
+        self._emit("hedged", self.tried[-1].name if self.tried else "", begun, policy="hedge")
         try:
             return (yield from self._race(race, self.attempt()))
         finally:
@@ -486,7 +509,7 @@ class Call(Generic[T]):
         now = caller.clock()
         if caller.admission is not None and not caller.admission.admit(now, caller.random):
             share = caller.admission.probability(now)
-            caller.emit("rejected", "", self._begun + 1, share, "admission")
+            self._emit("rejected", "", self._begun + 1, share, "admission")
             return Failure(
                 AdmissionRejected(f"the hosts reject too much; so are {share:.0%} of calls here")
             )
@@ -496,7 +519,7 @@ class Call(Generic[T]):
             if caller.admission is not None:
                 caller.admission.withdraw(now)
             policy = "" if isinstance(error, NoEndpointError) else "breaker"
-            caller.emit("rejected", "", self._begun + 1, error, policy)
+            self._emit("rejected", "", self._begun + 1, error, policy)
             raise Nobody(error) from None
         return (yield from self.at(endpoint, permit, now))
 
@@ -541,11 +564,11 @@ class Call(Generic[T]):
                     yield from caller.rate.acquire(sent_at, until)
                     sent_at = caller.clock()
                 queued = False
-            caller.emit("attempt started", endpoint.name, number)
+            self._emit("attempt started", endpoint.name, number)
             if caller.policy.faults:
                 outcome = yield from self._send_with_faults(endpoint, until, number)
             else:
-                outcome = yield from self.send(endpoint, until, started)
+                outcome = yield from self.send(endpoint, until, number, started)
         except SourceError as own:
             raise own.error from None  # the user's, as it was
         except self.failures as failed:
@@ -558,8 +581,8 @@ class Call(Generic[T]):
         caller = self.caller
         fault = injected(caller.policy.faults, *self.name(), endpoint.name, caller.random)
         if fault is None:
-            return (yield from self.send(endpoint, until))
-        caller.emit("fault injected", endpoint.name, number, fault, "faults")
+            return (yield from self.send(endpoint, until, number))
+        self._emit("fault injected", endpoint.name, number, fault, "faults")
         if fault.delay is not None:
             yield ops.Sleep(min(caller.clock() + fault.delay, until))
             if caller.clock() >= until:
@@ -568,7 +591,7 @@ class Call(Generic[T]):
             raise _raised(fault, endpoint)
         if fault.status is not None:
             return self.answer(endpoint, fault.status)
-        outcome = yield from self.send(endpoint, until)
+        outcome = yield from self.send(endpoint, until, number)
         if fault.cut:
             self.drop(outcome)
             raise NetworkError(f"{endpoint.name}: the connection was cut (injected)")
@@ -582,7 +605,7 @@ class Call(Generic[T]):
         if queued:
             if isinstance(error, HoldfastError):
                 policy = "rate" if isinstance(error, RateLimited) else "limit"
-                self.caller.emit("rejected", endpoint.name, self._begun, error, policy)
+                self._emit("rejected", endpoint.name, self._begun, error, policy)
                 return error
             kind = DeadlineExceeded if over else AttemptTimeout
             failure: HoldfastError = kind(f"{endpoint.name}: no free slot in time")
@@ -641,7 +664,7 @@ class Call(Generic[T]):
         self.made.append(attempt)
         if caller.listeners:
             kind: Kind = "attempt succeeded" if ok else "attempt failed"
-            caller.emit(kind, endpoint.name, number, outcome, seconds=ended - began)
+            self._emit(kind, endpoint.name, number, outcome, seconds=ended - began)
 
     def _leave_open(self, outcome: T, endpoint: Endpoint, slots: int) -> bool:
         """Have the slots given back at the end of a streamed body."""

@@ -148,7 +148,8 @@ class ClusterCore(Caller):
         else:
             self.count(began)
         try:
-            endpoint, permit = self.choose(began, (), None, request.key or request.target)
+            key = request.target if request.key is None else request.key
+            endpoint, permit = self.choose(began, (), None, key)
         except HoldfastError:
             return (yield from HTTPCall(self, request, began, attempts=attempts).survive())
         total = request.timeout.total

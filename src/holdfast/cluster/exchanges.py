@@ -48,7 +48,7 @@ class HTTPCall(Call[Response]):
         again: Callable[[Response], bool] | None = None,
         attempts: int | None = None,
     ) -> None:
-        key = request.key or request.target
+        key = request.target if request.key is None else request.key
         super().__init__(core, began, request.timeout.total, prefer, attempts, key)
         self.request = request
         self.idempotent = request.idempotent
@@ -56,6 +56,10 @@ class HTTPCall(Call[Response]):
         self.hedgeable = request.into is None and (request.body is None or request.body.shared)
         self._again = again
         self._fault_status = core.fault_status
+
+    def subject(self) -> Request:
+        """Return the request."""
+        return self.request
 
     @property
     def replayable(self) -> bool:
@@ -66,13 +70,18 @@ class HTTPCall(Call[Response]):
         """Return the method and the path, without the query: it may hold secrets."""
         return self.request.method, self.request.target.partition("?")[0]
 
-    def send(self, endpoint: Endpoint, until: float, started: Any = None) -> Program[Response]:
+    def send(
+        self, endpoint: Endpoint, until: float, number: int, started: Any = None
+    ) -> Program[Response]:
         """Exchange the request for a response."""
         request = self.request
         header = self.caller.policy.deadline_header
         if header is not None and until < inf:
             left = max(int((until - self.caller.clock()) * 1000), 1)
             request = request.with_header(header, str(left))
+        if self.caller.inject is not None:
+            for name, value in self.caller.inject(self.number, number, endpoint.name):
+                request = request.with_header(name, value)
         assert started is None or isinstance(started, Started)
         if request.redirects:
             return fetch(endpoint.pool, request, until, started)

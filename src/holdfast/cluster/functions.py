@@ -150,13 +150,19 @@ class FunctionCall(Call[Any]):
         self._arguments = arguments
         self._keywords = keywords
         # A plain function runs to its end: nothing could run beside it.
-        self.hedgeable = inspect.iscoroutinefunction(function)
+        self.hedgeable = inspect.iscoroutinefunction(_called(function))
+
+    def subject(self) -> str:
+        """Return the function's name."""
+        return self._core.name
 
     def name(self) -> tuple[str, str]:
         """Return the function's name, which has no method."""
         return "", self._core.name
 
-    def send(self, endpoint: Endpoint, until: float, started: Any = None) -> Program[Any]:
+    def send(
+        self, endpoint: Endpoint, until: float, number: int, started: Any = None
+    ) -> Program[Any]:
         """Call the function."""
         function = self._function
         keywords = self._keywords
@@ -202,7 +208,7 @@ class FunctionCall(Call[Any]):
 
 
 def _within(
-    outer: tuple[float, Callable[[], float]], function: Callable[..., Any], *args: Any, **kw: Any
+    outer: tuple[float, Callable[[], float]], function: Callable[..., Any], /, *args: Any, **kw: Any
 ) -> Any:
     """Call a function whose own calls have no more time than is left."""
     token = OUTER.set(outer)
@@ -213,7 +219,7 @@ def _within(
 
 
 async def _within_async(
-    outer: tuple[float, Callable[[], float]], function: Callable[..., Any], *args: Any, **kw: Any
+    outer: tuple[float, Callable[[], float]], function: Callable[..., Any], /, *args: Any, **kw: Any
 ) -> Any:
     token = OUTER.set(outer)
     try:
@@ -230,17 +236,25 @@ def decorated(policy: Policy, function: F) -> F:
     """
     if not callable(function):
         raise ValueError(f"Policy: it decorates functions, not {function!r}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ValueError(
-            f"Policy: {function.__qualname__} is a generator, whose work begins after its call"
-        )
     name = getattr(function, "__qualname__", None) or repr(function)
+    called = _called(function)
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise ValueError(f"Policy: {name} is a generator, whose work begins after its call")
     core = FunctionCore(policy, name)
-    wrap = _coroutine if inspect.iscoroutinefunction(function) else _plain
+    wrap = _coroutine if inspect.iscoroutinefunction(called) else _plain
     wrapper: Any = wrap(core, function)
     update_wrapper(wrapper, function)
     wrapper.core = core
     return wrapper  # type: ignore[no-any-return]
+
+
+def _called(function: Any) -> Any:
+    """Return the function that is run when a partial one, or an object, is called."""
+    while isinstance(function, partial):
+        function = function.func
+    if inspect.isroutine(function) or isinstance(function, type):
+        return function
+    return type(function).__call__
 
 
 def _plain(core: FunctionCore, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -286,8 +300,8 @@ def _coroutine(core: FunctionCore, function: Callable[..., Any]) -> Callable[...
     async def wrapper(*args: Any, **keywords: Any) -> Any:
         began = clock()
         permit = 0
-        # An outer deadline is the business of who set it, unless there are two to be compared.
-        if core.plain and (not timed or OUTER.get() is None):
+        # An outer deadline may be the nearer one, or the only one.
+        if core.plain and OUTER.get() is None:
             permit = 1 if begin is None else begin(began)
         if not permit:
             return await asyncio_driver.run(core.call(function, args, keywords))

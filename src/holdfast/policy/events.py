@@ -26,6 +26,7 @@ Kind: TypeAlias = Literal[
     "circuit half-opened",
     "circuit closed",
     "limit changed",
+    "call started",
     "call succeeded",
     "call failed",
 ]
@@ -37,8 +38,9 @@ class Event:
 
     ``time`` is of the cluster's clock, in seconds; ``endpoint`` the host (or the function) as its
     user named it, ``attempt`` the number of the attempt in its call, 0 outside of a call.
-    ``cause`` is the exception, the answer or the value behind it, ``policy`` the policy that
-    decided. ``seconds`` is how long the attempt, or the call, took.
+    ``cause`` is the exception, the answer or the value behind it, when a call starts the request or
+    the function's name; ``policy`` is the policy that decided. ``seconds`` is how long the attempt,
+    or the call, took. ``call`` is the number of the call that it belongs to, 0 outside of one.
     """
 
     kind: Kind
@@ -48,6 +50,7 @@ class Event:
     cause: Any = None
     policy: str = ""
     seconds: float = 0.0
+    call: int = 0
 
 
 #: Is called with each event, in the thread where it happens: it must be quick.
