@@ -13,7 +13,6 @@ import heapq
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,7 +76,17 @@ class _Alarms:
             self.done = 0
 
 
-_ALARMS: WeakKeyDictionary[asyncio.AbstractEventLoop, _Alarms] = WeakKeyDictionary()
+_ALARMS: dict[asyncio.AbstractEventLoop, _Alarms] = {}
+
+
+def _alarms_of(loop: asyncio.AbstractEventLoop) -> _Alarms:
+    """Return a loop's new deadlines, and forget those of loops that were closed."""
+    # Weak keys would not do: a timer that is left over knows its loop.
+    for other in list(_ALARMS):
+        if other.is_closed():
+            _ALARMS.pop(other, None)
+    alarms = _ALARMS[loop] = _Alarms(loop)
+    return alarms
 
 
 class Expiry:
@@ -102,7 +111,7 @@ class Expiry:
         loop = asyncio.get_running_loop()
         alarms = _ALARMS.get(loop)
         if alarms is None:
-            alarms = _ALARMS[loop] = _Alarms(loop)
+            alarms = _alarms_of(loop)
         task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
