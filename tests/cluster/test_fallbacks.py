@@ -85,12 +85,20 @@ def test_what_a_function_raises_is_the_calls_error() -> None:
         raise LookupError("nothing remembered")
 
     cluster = falling(Fallback(function=function), limit=Limit(1))
-    for stream in (False, True):
-        for reply in ({"fate": "reset"}, {"status": 503, "body": b"busy"}):
-            cluster.all_reply(**reply)
-            with pytest.raises(LookupError, match="nothing remembered"):
-                outcome(cluster, stream=stream)
-            assert cluster.idle()
+    for reply in ({"fate": "reset"}, {"status": 503, "body": b"busy"}):
+        cluster.all_reply(**reply)
+        with pytest.raises(LookupError, match="nothing remembered"):
+            outcome(cluster)
+        assert cluster.idle()
+
+
+def test_nothing_stands_in_for_a_stream() -> None:
+    """What is to be read piece by piece is a response, or an error."""
+    cluster = falling(Fallback(value="instead"), limit=Limit(1))
+    cluster.all_reply(fate="reset")
+    with pytest.raises(errors.NetworkError):
+        outcome(cluster, stream=True)
+    assert cluster.idle()
 
 
 def test_a_function_may_be_asynchronous() -> None:

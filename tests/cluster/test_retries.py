@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import Limit, Policy, Retry, errors
+from holdfast import Breaker, Limit, Policy, Retry, errors
 from holdfast.cluster.retry_after import retry_after
 from holdfast.http.headers import Headers
 from holdfast.http.limits import Timeout
@@ -340,4 +340,19 @@ def test_errors_of_the_arguments_are_not_repeated() -> None:
     error = cluster.fail(max_body=10)
     assert isinstance(error, errors.TooLarge)
     assert asked(cluster) == 1
+    assert cluster.idle()
+
+
+def test_a_call_that_waited_is_not_sent_into_an_open_circuit() -> None:
+    """A circuit that opens while calls queue for their slots stops them as well."""
+    policy = Policy(retry=None, breaker=Breaker(failures=1), limit=Limit(1), timeout=10.0)
+    cluster = Virtual(1, policy)
+    cluster.all_reply(status=500, after=1.0)
+    tasks = [cluster.world.start(cluster.program()) for _ in range(3)]
+    cluster.world.advance(5.0)
+    assert tasks[0].result().status_code == 500
+    for task in tasks[1:]:
+        with pytest.raises(errors.CircuitOpenError, match="opened while the call was waiting"):
+            task.result()
+    assert len(cluster.hosts[0].asked) == 1
     assert cluster.idle()

@@ -20,7 +20,7 @@ def never() -> float:
 
 def test_hosts_that_accept_all_get_all() -> None:
     """While every call is accepted, none is rejected here, whatever the chance."""
-    control = AdmissionControl(Admission(k=1.5))
+    control = AdmissionControl(Admission(k=1.5, calls=1))
     for second in range(1000):
         # The first may be out before the host has said that it accepts.
         assert control.admit(second, never)
@@ -30,7 +30,7 @@ def test_hosts_that_accept_all_get_all() -> None:
 
 def test_half_may_be_rejected_by_the_hosts() -> None:
     """With k of 2, a host that accepts every second call is still sent all."""
-    control = AdmissionControl(Admission(k=2.0))
+    control = AdmissionControl(Admission(k=2.0, calls=1))
     for number in range(1000):
         if number % 2 == 0:
             control.accepted(number / 100)
@@ -39,7 +39,7 @@ def test_half_may_be_rejected_by_the_hosts() -> None:
 
 def test_without_accepts_nearly_all_are_rejected() -> None:
     """The first goes out; the more are not accepted, the surer is the next one rejected here."""
-    control = AdmissionControl(Admission())
+    control = AdmissionControl(Admission(calls=1))
     assert control.admit(0, never)
     assert control.probability(0) == 1 / 2
     for _ in range(98):
@@ -52,7 +52,7 @@ def test_without_accepts_nearly_all_are_rejected() -> None:
 
 def test_bad_times_are_forgotten_with_the_window() -> None:
     """What was two minutes ago has no influence."""
-    control = AdmissionControl(Admission(window=120))
+    control = AdmissionControl(Admission(window=120, calls=1))
     for second in range(60):
         control.admit(second, never)
     assert control.probability(60) > 0.9
@@ -63,7 +63,7 @@ def test_bad_times_are_forgotten_with_the_window() -> None:
 def test_an_overloaded_host_is_sent_k_times_what_it_accepts() -> None:
     """Of a thousand calls a second a host that accepts a hundred gets about two hundred."""
     chance = random.Random(1).random
-    control = AdmissionControl(Admission(k=2.0, window=10))
+    control = AdmissionControl(Admission(k=2.0, window=10, calls=1))
     sent = 0
     for second in range(100):
         room = 100
@@ -81,7 +81,7 @@ def test_an_overloaded_host_is_sent_k_times_what_it_accepts() -> None:
 def test_a_host_that_is_well_again_gets_all_soon() -> None:
     """Some calls go out in the worst times; once they are accepted, all do."""
     chance = random.Random(2).random
-    control = AdmissionControl(Admission(window=10))
+    control = AdmissionControl(Admission(window=10, calls=1))
     recovered = 0.0
     for tick in range(60_000):
         now = tick / 100
@@ -101,7 +101,7 @@ def test_a_host_that_is_well_again_gets_all_soon() -> None:
 )
 def test_the_probability_is_the_formulas(k: float, steps: list[tuple[float, bool, float]]) -> None:
     """It is that of the calls of the window, or of up to two tenths more; chance decides."""
-    control = AdmissionControl(Admission(k=k, window=10))
+    control = AdmissionControl(Admission(k=k, window=10, calls=1))
     now = 100.0
     made: list[tuple[float, bool]] = []  # True: a request, otherwise an accept
     for pause, request, chance in steps:
@@ -124,7 +124,7 @@ def test_the_probability_is_the_formulas(k: float, steps: list[tuple[float, bool
 
 def test_threads_lose_no_count() -> None:
     """Calls of threads at the same time are all counted."""
-    control = AdmissionControl(Admission(k=1.0, window=1000))
+    control = AdmissionControl(Admission(k=1.0, window=1000, calls=1))
 
     def work(thread: int) -> None:
         for now in range(500):
@@ -144,3 +144,10 @@ def test_what_makes_no_sense_is_refused(name: str, value: Any) -> None:
     """The error names the class, the field and the value."""
     with pytest.raises(ValueError, match=rf"^Admission: {name} .*{value!r}"):
         Admission(**{name: value})
+
+
+def test_the_first_calls_are_sent() -> None:
+    """Calls that have no answer yet say nothing of what is accepted."""
+    control = AdmissionControl(Admission(calls=20))
+    assert all(control.admit(0.0, lambda: 0.0) for _ in range(20))
+    assert not control.admit(0.0, lambda: 0.0)

@@ -15,6 +15,7 @@ from holdfast import ops
 from holdfast.errors import (
     AdmissionRejected,
     AttemptTimeout,
+    CircuitOpenError,
     DeadlineExceeded,
     HoldfastError,
     NetworkError,
@@ -71,6 +72,8 @@ class Attempting(Generic[T]):
     #: Whether it may be carried out twice, and asked of two at once.
     idempotent = True
     hedgeable = True
+    #: Whether a fallback may stand in for its answer.
+    replaceable = True
     #: Whether a hedge needs another endpoint than the first attempt's.
     elsewhere = True
     #: What may go wrong in an attempt; everything else is the user's own.
@@ -157,7 +160,9 @@ class Attempting(Generic[T]):
 
     def answer(self, endpoint: Endpoint, status: int) -> T:
         """Return an answer that a fault injects."""
-        raise NetworkError(f"{endpoint.name}: status {status} (injected)")
+        error = NetworkError(f"{endpoint.name}: status {status} (injected)")
+        error.sent = False
+        raise error
 
     def subject(self) -> Any:
         """Return what is called, for those who listen."""
@@ -245,17 +250,22 @@ class Attempting(Generic[T]):
             if error is not None:
                 raise error
             if not slots:
-                if not endpoint.try_acquire():
+                waited = not endpoint.try_acquire()
+                if waited:
                     yield from endpoint.acquire(until)
                 slots = 1
                 if limiter is not None:
                     if not limiter.try_acquire():
+                        waited = True
                         yield from limiter.acquire(until)
                     slots = 2
                 sent_at = caller.clock()  # later than now, where there was a queue
                 if caller.rate is not None and not caller.rate.try_acquire(sent_at):
+                    waited = True
                     yield from caller.rate.acquire(sent_at, until)
                     sent_at = caller.clock()
+                if waited and not caller.endpoints.allows(endpoint, permit):
+                    raise _opened(endpoint)
                 queued = False
             self._emit("attempt started", endpoint.name, number)
             if caller.policy.faults:
@@ -298,6 +308,7 @@ class Attempting(Generic[T]):
         if queued:
             if isinstance(error, HoldfastError):
                 policy = "rate" if isinstance(error, RateLimited) else "limit"
+                policy = "breaker" if isinstance(error, CircuitOpenError) else policy
                 self._emit("rejected", endpoint.name, self._begun, error, policy)
                 return error
             kind = DeadlineExceeded if over else AttemptTimeout
@@ -374,6 +385,12 @@ class Attempting(Generic[T]):
 
         on_close.append(ended)
         return True
+
+
+def _opened(endpoint: Endpoint) -> CircuitOpenError:
+    error = CircuitOpenError(f"{endpoint.name}: its circuit opened while the call was waiting")
+    error.retryable = True  # elsewhere
+    return error
 
 
 def _raised(fault: Fault, endpoint: Endpoint) -> Exception:

@@ -68,7 +68,7 @@ class Call(Hedging[T]):
     def _run(self, outcome: Any = PENDING) -> Program[T]:
         caller = self.caller
         program = self.survive(outcome) if caller.flights is None else self._coalesced()
-        if caller.policy.fallback is None:
+        if caller.policy.fallback is None or not self.replaceable:
             return (yield from program)
         return (yield from self._with_fallback(program))
 
@@ -205,8 +205,10 @@ class Call(Hedging[T]):
             return "the body cannot be sent again"
         now = caller.clock()
         wait = max(wait, retry.delay(self._rounds, caller.random))
-        if now + wait >= self.deadline or wait > PATIENCE:
+        if now + wait >= self.deadline:
             return "the deadline is too near for another attempt"
+        if wait > PATIENCE:
+            return f"it asks to wait for {wait:.0f} s"
         if caller.budget is not None and not caller.budget.withdraw(now):
             return "the retry budget is used up"
         return wait

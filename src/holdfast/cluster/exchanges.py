@@ -52,6 +52,8 @@ class HTTPCall(Call[Response]):
         super().__init__(core, began, request.timeout.total, prefer, attempts, key)
         self.request = request
         self.idempotent = request.idempotent
+        # What is read piece by piece is a response, and no value.
+        self.replaceable = not request.stream
         # Two answers cannot be written into one buffer, nor one file be read by two.
         self.hedgeable = request.into is None and (request.body is None or request.body.shared)
         self._again = again

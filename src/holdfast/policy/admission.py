@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from holdfast.policy.checks import positive, wrong
+from holdfast.policy.checks import at_least, positive, wrong
 from holdfast.policy.specs import Spec
 
 if TYPE_CHECKING:
@@ -23,15 +23,18 @@ class Admission(Spec):
     Of the calls of the last ``window`` seconds, those rejected here included, as many are sent as
     ``k`` times what was accepted: a call is rejected with the probability
     ``max(0, (requests - k · accepts) / (requests + 1))``. So overloaded hosts spend little on
-    rejecting, and some calls always go out and find out when they are well again.
+    rejecting, and some calls always go out and find out when they are well again. Below ``calls``
+    requests in the window nobody is rejected: the first ones have no answers yet.
     (Google, "Site Reliability Engineering", chapter 21, "Handling Overload".)
     """
 
     k: float = 2.0
     window: float = 120.0
+    calls: int = 20
 
     def __post_init__(self) -> None:
         positive(self, "k", "window")
+        at_least(self, 1, "calls")
         if self.k < 1:  # it would reject calls of hosts that accept them all
             raise wrong(self, "k", "must be at least 1", self.k)
 
@@ -74,8 +77,8 @@ class AdmissionControl:
                 self._turn(now)
             requests = self._requests
             self._requests = requests + 1
-            excess = requests - self.spec.k * self._accepts
-        return excess <= 0 or random() >= excess / (requests + 1)
+            share = self._share(requests)
+        return share <= 0 or random() >= share
 
     def accepted(self, now: float) -> None:
         """Count a call that a host accepted: it answered, and was not too busy to."""
@@ -97,8 +100,13 @@ class AdmissionControl:
         with self._lock:
             if now >= self._until:
                 self._turn(now)
-            requests = self._requests
-            return max(0.0, (requests - self.spec.k * self._accepts) / (requests + 1))
+            return self._share(self._requests)
+
+    def _share(self, requests: int) -> float:
+        """Return which share of the calls is rejected after so many."""
+        if requests < self.spec.calls:
+            return 0.0
+        return max(0.0, (requests - self.spec.k * self._accepts) / (requests + 1))
 
     def _turn(self, now: float) -> None:
         """Begin a bucket, and let go of those that ended too long ago."""
