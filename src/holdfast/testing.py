@@ -1,4 +1,6 @@
-"""For the tests of programs that call clusters: no server, no waiting, every failure at will::
+"""For the tests of programs that call clusters: no server, no waiting, every failure at will.
+
+For example::
 
     world = scripted({"a:80": [ConnectionResetError, 503], "b:80": itertools.repeat({"ok": True})})
     with Cluster(world.addresses, driver=world) as cluster:

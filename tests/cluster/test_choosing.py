@@ -148,6 +148,17 @@ def test_a_new_endpoint_gets_its_share_by_and_by(balancer: str, others: int) -> 
         assert whole * part - 0.03 < share < whole * part / (1 - whole * (1 - part)) + 0.03
 
 
+def test_the_load_is_spread_where_nobody_is_well() -> None:
+    """When all fail their checks, and there is no panic, calls go to all of them."""
+    among = members(*"abcde")
+    for endpoint in among.all:
+        among.judge(endpoint, False, 0.0, "")
+    assert among.ready == ()
+    choose = chooser(among, "p2c").choose
+    counts = Counter(choose(1.0)[0].name for _ in range(500))
+    assert min(counts[name] for name in "abcde") > 50
+
+
 def test_slow_start_can_be_set() -> None:
     """Seconds and the share to begin with are as said."""
     among = members("a")
@@ -183,6 +194,20 @@ def test_a_retry_warms_nobody_up_twice() -> None:
     old = among.all[:1]
     for _ in range(50):
         assert choose(0.0, old)[0] is not old[0]
+
+
+@pytest.mark.parametrize("wrong", [7, None, object(), Ring])
+def test_what_is_no_balancer_is_refused(wrong: Any) -> None:
+    """At once, not in the first call; a class is no balancer yet."""
+    with pytest.raises(ValueError, match=r"^balancer must be .* not "):
+        balancer_of(wrong)
+
+
+@pytest.mark.parametrize("wrong", [30, 30.0, True, SlowStart])
+def test_what_is_no_slow_start_is_refused(wrong: Any) -> None:
+    """The error names the argument and the value."""
+    with pytest.raises(ValueError, match="slow_start must be a SlowStart or None, not "):
+        chooser(members("a"), "p2c", wrong)
 
 
 def test_bad_slow_starts_are_refused() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,23 @@ def test_a_service_that_there_is_not(names: NameServer) -> None:
     assert found(DNS("_http._tcp.web.test", resolver=names.resolver())) == ([], 20)
 
 
+def test_names_in_capitals_are_the_same_names(names: NameServer) -> None:
+    """A service that is listed twice is one host."""
+    records = ["10 5 80 A.test.", "10 6 80 a.test."]
+    names.zone["_http._tcp.web.test", "SRV"] = 20, records
+    resolver = names.resolver()
+    assert found(DNS("_http._tcp.web.test", resolver=resolver))[0] == ["a.test:80, weight=11"]
+
+
+@pytest.mark.parametrize("target", ["evil/admin", "me:secret@evil", "unix:/run/x", "a b", "[x]"])
+def test_a_service_of_what_is_no_host_name(names: NameServer, target: str) -> None:
+    """Whoever answers may say where a host is, but not what else an address can say."""
+    escaped = "".join(f"\\{ord(one):03d}" for one in target)
+    names.zone["_http._tcp.web.test", "SRV"] = 20, [f"10 5 80 {escaped}.test."]
+    with pytest.raises(ResolveError, match=r"web\.test: the record .* names no host"):
+        found(DNS("_http._tcp.web.test", resolver=names.resolver()))
+
+
 @pytest.mark.parametrize(("ttl", "seconds"), [(0, 1), (1, 1), (300, 300), (86400, 300)])
 def test_the_time_to_live_has_bounds(names: NameServer, ttl: int, seconds: float) -> None:
     """Nobody is asked more than once a second, or less than every five minutes."""
@@ -324,7 +342,9 @@ def test_wrong_values_are_refused(
 
 
 def test_they_show_themselves() -> None:
-    """Each prints what it was made of."""
+    """Each prints what it was made of, but no arguments, which may be secret."""
+    bound = Function(partial(list, "secret"), 5)
+    assert repr(bound) == "Function(partial, interval=5)"
     assert repr(Function(list, 5)) == "Function(list, interval=5)"
     assert repr(File("a.json")) == "File('a.json', interval=1)"
     assert repr(DNS("a", 80, "A")) == "DNS('a', port=80, kind='A')"

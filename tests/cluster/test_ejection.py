@@ -176,6 +176,19 @@ def test_panic_ignores_ejection() -> None:
     assert set(among.ready) > {among.all[0], among.all[3]}
 
 
+@pytest.mark.parametrize("percent", [7, 14, 28, 55, 57])
+def test_the_share_that_must_be_well_is_enough(percent: int) -> None:
+    """Exactly so many are no panic, whatever the rounding."""
+    among = endpoints(100, Ejection(most=1.0, panic=percent / 100, deviations=None))
+    for endpoint in among.all[percent:]:
+        eject(among, endpoint, 0)
+    assert len(among.ready) == percent
+    call(among, among.all[0], False, 0)
+    for _ in range(4):
+        call(among, among.all[0], False, 0)
+    assert len(among.ready) == 100
+
+
 def test_panic_does_not_pile_anything_up() -> None:
     """However many calls fail while ejection is ignored, there is nothing more to remember."""
     among = endpoints(2, Ejection(most=1, panic=1))
@@ -424,6 +437,13 @@ def test_wrong_values_are_refused(fields: dict[str, Any], message: str) -> None:
     """An error names the class, the field and the value."""
     with pytest.raises(ValueError, match=f"^Ejection: {message} .*{fields[message]}"):
         Ejection(**fields)
+
+
+@pytest.mark.parametrize("wrong", [5, True, Breaker()])
+def test_what_is_no_ejection_is_refused(wrong: Any) -> None:
+    """The error names the argument and the value."""
+    with pytest.raises(ValueError, match="ejection must be an Ejection or None, not "):
+        EndpointSet(lambda host: Endpoint("", Policy()), [], wrong)
 
 
 def test_threads_never_lose_an_endpoint() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 from math import inf
 from typing import Any
@@ -81,6 +82,36 @@ def test_what_is_no_host(value: Any, message: str) -> None:
 
 
 # --- membership -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:secret@a",
+        "me:secret@a",
+        "http://me:sec/ret@a",
+        "me:s://ecret@a",
+        "http://me:a@b@a",
+    ],
+)
+def test_no_password_is_shown(address: str) -> None:
+    """Not even that of an address which is none, as a slash in the password makes it."""
+    assert "ret" not in repr(Host(address))
+    assert "b@" not in repr(Host(address))
+    assert "ecr" not in repr(Host(address))
+
+
+@pytest.mark.parametrize("address", ["a", "a:80", "http://a/b@c", "http://a:80/b@c", "unix:/a@b"])
+def test_an_address_without_a_password_is_shown_whole(address: str) -> None:
+    """A path may have an @, too."""
+    assert repr(Host(address)) == f"Host({address!r})"
+
+
+@pytest.mark.parametrize("weight", [1e-10, 1e10, 1e308, 5e-324])
+def test_weights_have_bounds(weight: float) -> None:
+    """Beyond them the sums and shares that balancers make of them would mean nothing."""
+    with pytest.raises(ValueError, match=rf"^Host: weight .*, not {re.escape(repr(weight))}"):
+        Host("a", weight)
 
 
 def test_who_stays_keeps_its_state() -> None:

@@ -10,25 +10,28 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from math import inf
+from math import inf, nan
 from typing import Any
 
 import pytest
 
-from holdfast import Ejection, Policy
+from holdfast import Cluster, Ejection, Policy, Retry
 from holdfast.cluster import ClusterCore
-from holdfast.cluster.checking import Check
+from holdfast.cluster import upkeep as upkeep_module
+from holdfast.cluster.checking import Check, Checking
 from holdfast.cluster.discovery import Discovery, Function, Static
 from holdfast.cluster.endpoints import Endpoint, EndpointSet
 from holdfast.cluster.hosts import Host
 from holdfast.cluster.upkeep import Upkeep
 from holdfast.drivers import blocking
 from holdfast.drivers.simulated import World
+from holdfast.errors import InvalidRequest, NoEndpointError
 from holdfast.http.limits import Timeout
 from holdfast.http.requests import Request
 from holdfast.ops import Program
 from holdfast.simulation.hosts import Host as Simulated
 from holdfast.simulation.hosts import Reply
+from tests.policy.hammering import hammer
 from tests.servers import EchoServer
 
 Answer = tuple[list[Host], float]
@@ -332,6 +335,18 @@ def test_failures_are_tried_again_no_later_than_the_interval() -> None:
     assert slow.asked == pytest.approx(36, abs=2)
 
 
+@pytest.mark.parametrize("interval", [0, -1, nan, "1", None, True])
+def test_a_time_that_is_none_is_reported(interval: Any) -> None:
+    """A discovery of the user's may not keep the upkeep busy, or stop it."""
+    script = Script((["10.0.0.2:80"], interval))
+    site = Site(1, discovery=script)
+    site.world.advance(10)
+    assert 2 <= script.asked <= 6
+    assert site.names() == ["10.0.0.1:80"]
+    ((_, text),) = site.reports
+    assert repr(interval) in text
+
+
 def test_a_list_is_read_once() -> None:
     """Nothing goes on after that."""
     site = Site(discovery=Static(["10.0.0.2:80"]))
@@ -496,6 +511,77 @@ def test_a_function_that_hangs_keeps_no_check_waiting() -> None:
             core.close()
 
 
+def test_a_function_that_wants_to_end_its_thread(running: Callable[..., Upkeep]) -> None:
+    """What it raises, whatever that is, ends nothing but its turn."""
+    asked = threading.Semaphore(0)
+
+    def leave() -> list[str]:
+        asked.release()
+        raise SystemExit(1)
+
+    upkeep = running("a", discovery=Function(leave, interval=0.01))
+    assert asked.acquire(timeout=20)
+    assert asked.acquire(timeout=20)
+    assert upkeep._threads[0].is_alive()
+
+
+def test_checks_may_be_closed_while_members_are_enrolled() -> None:
+    """Another thread does that, and finds the connections of before or of after."""
+    world = World()
+    core = ClusterCore([f"10.0.0.{n}:80" for n in range(9)], clock=world.clock)
+    checking = Checking(core.endpoints, Check(), world.clock, lambda: 0.5)
+    world.run(checking.turn())
+    records = iter(checking._records.values())
+    next(records)
+    core.endpoints.update(["10.0.0.1:80", "10.0.1.1:80"], 0)
+    checking._enrol(0)
+    assert len(list(records)) == 8
+
+
+def test_forks_while_upkeeps_come_and_go() -> None:
+    """What happens around a fork is complete, whatever other threads do."""
+    gate = threading.Event()
+    kept = [Upkeep(EndpointSet(lambda host: Endpoint("", Policy())), check=Check()) for _ in "abc"]
+
+    def work(number: int) -> None:
+        if number:
+            while not gate.is_set():
+                upkeep = Upkeep(EndpointSet(lambda host: Endpoint("", Policy())))
+                upkeep_module._RUNNING[id(upkeep)] = upkeep
+                upkeep.close()
+        else:
+            try:
+                for _ in range(3000):
+                    upkeep_module._before_fork()
+                    upkeep_module._after_fork()
+            finally:
+                gate.set()
+
+    for upkeep in kept:
+        upkeep_module._RUNNING[id(upkeep)] = upkeep
+    try:
+        hammer(work, 2)
+    finally:
+        for upkeep in kept:
+            upkeep.close()
+
+
+def test_a_child_checks_all_whatever_the_parent_was_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turn that a fork has cut off may have begun to enrol the endpoints."""
+    world = World()
+    core = ClusterCore([f"10.0.0.{n}:80" for n in range(9)], clock=world.clock)
+    upkeep = Upkeep(core.endpoints, check=Check(), clock=world.clock, random=lambda: 0.5)
+    (checking,) = upkeep._parts
+    assert isinstance(checking, Checking)
+    checking._version = core.endpoints.version  # as in the middle of it
+    monkeypatch.setattr(upkeep, "start", lambda: None)
+    upkeep.begin_again()
+    (checking,) = upkeep._parts
+    world.run(checking.turn())
+    assert isinstance(checking, Checking)
+    assert len(checking._records) == 9
+
+
 def test_a_mistake_of_ours_does_not_end_it(running: Callable[..., Upkeep]) -> None:
     """What no part expects is logged, and the thread goes on."""
     logged = threading.Event()
@@ -544,3 +630,32 @@ def test_a_forked_child_has_an_upkeep_of_its_own(running: Callable[..., Upkeep])
     asked.times = threading.Semaphore(0)
     assert asked.again()
     assert names(upkeep) == ["a", "b"]
+
+
+def test_a_call_without_hosts_says_why_there_are_none() -> None:
+    """What went wrong in the discovery is in the error of the call, not in the log alone."""
+
+    def find() -> list[str]:
+        raise OSError("the registry is down")
+
+    with (
+        Cluster(Function(find)) as cluster,
+        pytest.raises(NoEndpointError, match="registry is down"),
+    ):
+        cluster.get("/")
+    with Cluster(Function(list)) as cluster, pytest.raises(NoEndpointError, match="found no hosts"):
+        cluster.get("/")
+
+
+@pytest.mark.parametrize("arguments", [(None,), (7,)])
+def test_what_are_no_hosts_is_refused(arguments: Any) -> None:
+    """Neither a list nor a discovery: an error at once."""
+    with pytest.raises(InvalidRequest, match="hosts are a list of hosts, or a discovery"):
+        Cluster(*arguments)
+
+
+@pytest.mark.parametrize("policy", [None, "x", Retry()])
+def test_what_is_no_policy_is_refused(policy: Any) -> None:
+    """A part of a policy, or nothing, is none."""
+    with pytest.raises(ValueError, match="policy must be a Policy"):
+        Cluster(["a:80"], policy=policy)

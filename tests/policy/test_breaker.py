@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from holdfast.policy import Breaker, CircuitBreaker
+from holdfast.policy.window import Window
 from tests.policy.hammering import hammer
 
 
@@ -56,6 +57,19 @@ def test_it_opens_on_a_rate_of_failures() -> None:
         call(breaker, False, 1)
     assert state(breaker) == "closed"
     call(breaker, False, 2)
+    assert state(breaker) == "open"
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_a_rate_that_is_met_exactly_opens_it(percent: int) -> None:
+    """Of a hundred calls so many failed: rounding of the share decides nothing."""
+    breaker = CircuitBreaker(Breaker(failures=None, rate=percent / 100, calls=100))
+    for _ in range(100 - percent):
+        call(breaker, True, 0)
+    for _ in range(percent - 1):
+        call(breaker, False, 0)
+    assert state(breaker) == "closed"
+    call(breaker, False, 0)
     assert state(breaker) == "open"
 
 
@@ -301,6 +315,22 @@ def test_threads_never_get_more_probes_than_allowed() -> None:
     hammer(work)
     assert 1 <= max(seen) <= 2
     assert breaker.ready_at(1) == 1
+
+
+def test_buckets_change_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads at once would put one bucket into the window twice."""
+    breaker = CircuitBreaker(Breaker())
+    turn, locked = Window.turn, []
+
+    def turned(window: Window, now: float) -> None:
+        locked.append(breaker._lock.locked())
+        turn(window, now)
+
+    monkeypatch.setattr(Window, "turn", turned)
+    for now in range(20):
+        call(breaker, True, now)
+    assert len(locked) == 20
+    assert all(locked)
 
 
 def test_threads_never_leave_it_stuck() -> None:

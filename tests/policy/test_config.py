@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast import Breaker, Budget, Ejection, Limit, Policy, Retry
+from holdfast import Breaker, Budget, Check, Ejection, Fallback, Limit, Policy, Retry
 from holdfast.errors import NetworkError
 from holdfast.policy.specs import Spec
 from tests.policy.all_specs import SPECS, made
@@ -194,6 +194,24 @@ def test_plain_data_is_plain() -> None:
     assert plain["retry"]["statuses"] == [429, 502, 503, 504]
     assert plain["retry"]["exceptions"] == ["ConnectionError", "TimeoutError"]
     assert Policy.from_dict(plain) == Policy(breaker=None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "plain"),
+    [
+        (Fallback(value=1, on=KeyError), {"on": ["KeyError"]}),  # type: ignore[arg-type]
+        (Check(statuses=range(200, 203)), {"statuses": [200, 201, 202]}),
+        (Check(statuses=[204, 200]), {"statuses": [200, 204]}),
+        (Retry(statuses=range(500, 502)), {"statuses": [500, 501]}),  # type: ignore[arg-type]
+    ],
+)
+def test_what_may_be_given_in_several_ways_is_written_in_one(
+    spec: Spec, plain: dict[str, Any]
+) -> None:
+    """A list, and read again as an equal specification."""
+    written = spec.to_dict()
+    assert {key: written[key] for key in plain} == plain
+    assert type(spec).from_dict(written) == spec
 
 
 def test_an_exception_of_ones_own_stays_what_it_is() -> None:

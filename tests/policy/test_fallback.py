@@ -12,6 +12,17 @@ def test_a_fallback_of_nothing_is_refused() -> None:
         Fallback()
 
 
+def test_one_kind_of_errors_is_a_tuple_of_one() -> None:
+    """It is the same fallback, however that was written."""
+    assert Fallback(value=1, on=KeyError) == Fallback(value=1, on=(KeyError,))  # type: ignore[arg-type]
+
+
+def test_what_is_no_function_is_refused() -> None:
+    """The error names the class, the field and the value."""
+    with pytest.raises(ValueError, match=r"^Fallback: function must be a function or None, not 3$"):
+        Fallback(function=3)  # type: ignore[arg-type]
+
+
 def test_none_is_a_value() -> None:
     """None can be what is answered."""
     assert Fallback(value=None).value is None

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,20 @@ def test_what_makes_no_fault_is_refused(wrong: dict[str, object], named: str) ->
     """A fault that cannot happen is an error that names the field."""
     with pytest.raises(ValueError, match=named):
         Fault(**wrong)  # type: ignore[arg-type]
+
+
+class Particular(Exception):
+    """An exception that is made of more than a message."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+
+
+@pytest.mark.parametrize("error", [Particular, Particular(404, "not found")], ids=["class", "one"])
+def test_an_error_that_cannot_be_made_is_refused(error: Any) -> None:
+    """Otherwise the first attempt that meets it would fail with another one."""
+    with pytest.raises(ValueError, match=r"^Fault: error .*Particular"):
+        Fault(0.5, error=error)
 
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(0.001, 1))

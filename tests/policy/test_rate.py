@@ -241,6 +241,7 @@ def test_threads_that_wait_are_all_served() -> None:
         ("per_second", -1.0),
         ("per_second", inf),
         ("per_second", "1"),
+        ("per_second", 5e-324),
         ("burst", 0),
         ("burst", 1.5),
         ("wait", 1),

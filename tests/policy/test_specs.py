@@ -94,6 +94,12 @@ def test_a_number_is_a_number_and_not_negative(kind: Any, name: str, value: obje
     refused(kind, name, value)
 
 
+@pytest.mark.parametrize(("kind", "name"), fields(Sort.NUMBER) + fields(Sort.COUNT))
+def test_a_number_is_one_that_can_be_reckoned_with(kind: Any, name: str) -> None:
+    """A whole number that is larger than any float would fail in the first call."""
+    refused(kind, name, 10**400)
+
+
 @pytest.mark.parametrize(("kind", "name"), fields(Sort.COUNT))
 @pytest.mark.parametrize("value", [-1, 1.5, 3.0, -inf, inf, nan, "3", True, [3]], ids=repr)
 def test_a_count_is_a_whole_number_and_not_negative(kind: Any, name: str, value: object) -> None:

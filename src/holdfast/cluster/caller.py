@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 from holdfast.cluster.choosing import Chooser
+from holdfast.policy import Policy
 from holdfast.policy.admission import AdmissionControl
 from holdfast.policy.budget import RetryBudget
 from holdfast.policy.coalescing import Flights
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from holdfast.cluster.balancing import Balancer, SlowStart
     from holdfast.cluster.endpoints import Endpoint, EndpointSet
     from holdfast.ops import Program
-    from holdfast.policy import Policy
     from holdfast.policy.breaker import State
     from holdfast.policy.events import Kind, Listener
 
@@ -64,6 +64,8 @@ class Caller:
         random: Callable[[], float],
         listeners: Iterable[Listener] = (),
     ) -> None:
+        if not isinstance(policy, Policy):
+            raise ValueError(f"policy must be a Policy, not {policy!r}")
         self.policy = policy
         self.balancer = balancer
         self.clock = clock

@@ -46,7 +46,7 @@ class Check(Spec):
     timeout: float = 1.0
     healthy: int = 2
     unhealthy: int = 3
-    statuses: Collection[int] = range(200, 400)
+    statuses: Collection[int] = frozenset(range(200, 400))
 
     def __post_init__(self) -> None:
         path: object = self.path
@@ -54,11 +54,9 @@ class Check(Spec):
             raise ValueError(f"Check: path must be a string such as '/health', not {path!r}")
         positive(self, "interval", "timeout")
         at_least(self, 1, "healthy", "unhealthy")
-        codes = status_codes(self, "statuses")
-        if not codes:
+        object.__setattr__(self, "statuses", status_codes(self, "statuses"))
+        if not self.statuses:
             raise wrong(self, "statuses", "must name a status that passes", self.statuses)
-        if not isinstance(self.statuses, range):
-            object.__setattr__(self, "statuses", codes)
 
 
 class _Record:
@@ -129,7 +127,8 @@ class Checking:
     def _enrol(self, now: float) -> None:
         """Follow the changes of the members."""
         self._version = self._endpoints.version
-        before, self._records = self._records, {}
+        before = dict(self._records)
+        records: dict[Endpoint, _Record] = {}
         for endpoint in self._endpoints.all:
             if not endpoint.is_host:
                 continue
@@ -138,7 +137,8 @@ class Checking:
                 record = _Record(endpoint)
                 at = now + self._random() * self.check.interval
                 heapq.heappush(self._due, (at, next(self._order), endpoint))
-            self._records[endpoint] = record
+            records[endpoint] = record
+        self._records = records  # a new one: `close` may be under way in another thread
         for record in before.values():
             record.pool.close()
 

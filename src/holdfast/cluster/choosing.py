@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from holdfast.cluster.balancing import KnowsMembers
+from holdfast.cluster.balancing import KnowsMembers, SlowStart
 from holdfast.errors import CircuitOpenError, HoldfastError, NoEndpointError
+from holdfast.policy.checks import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from holdfast.cluster.balancing import Balancer, SlowStart
+    from holdfast.cluster.balancing import Balancer
     from holdfast.cluster.endpoints import Endpoint, EndpointSet
 
 __all__ = ["Chooser"]
@@ -30,10 +32,11 @@ class Chooser:
         random: Callable[[], float],
         slow_start: SlowStart | None = None,
     ) -> None:
+        self.slow_start = slow_start
+        part(self, SlowStart, "slow_start")
         self._endpoints = endpoints
         self._balancer = balancer
         self._random = random
-        self._slow_start = slow_start
         self._introduced = balancer if isinstance(balancer, KnowsMembers) else None
         # Whether a pick needs more than a balancer that looks at nobody but those it may pick.
         self._special = slow_start is not None or self._introduced is not None
@@ -79,12 +82,17 @@ class Chooser:
     def _anyone(self, now: float) -> tuple[Endpoint, int]:
         """Return one that is not ready, and a permit."""
         endpoints = self._endpoints
-        # Whoever is ejected but has a closed circuit is better than nobody.
-        for endpoint in endpoints.all:
+        every = endpoints.all
+        # Whoever is ejected but has a closed circuit is better than nobody. From anywhere on, so
+        # that not all calls go to the first one.
+        first = int(self._random() * len(every))
+        for endpoint in chain(islice(every, first, None), islice(every, first)):
+            if endpoint.breaker is not None and endpoint.breaker.state == "open":
+                continue  # it costs little to be told so, as often as there are calls in an outage
             permit = endpoints.admit(endpoint, now, anyway=True)
             if permit:
                 return endpoint, permit
-        raise _all_open(endpoints.all, now)
+        raise _all_open(every, now)
 
     def _introduce(self) -> None:
         """Tell the balancer who there is, if it needs to know."""
@@ -107,7 +115,7 @@ class Chooser:
         endpoint = self._balancer.pick(ready, now, self._random, key)
         if endpoint in tried:
             endpoint, among = self._another(endpoint, ready, tried, now, key)
-        slow_start = self._slow_start
+        slow_start = self.slow_start
         if slow_start is None or slow_start.accepts(endpoint, now, self._random):
             return endpoint
         other = self._balancer.pick(among, now, self._random, key)
@@ -148,8 +156,8 @@ class Chooser:
         ready = self._endpoints.ready
         candidates = list(candidates)
         fresh = [endpoint for endpoint in candidates if endpoint not in tried] or candidates
-        # Those that are out come last, in their order: a sort is stable.
-        fresh.sort(key=lambda endpoint: endpoint not in ready)
+        if len(fresh) > 1:  # those that are out come last, in their order: a sort is stable
+            fresh.sort(key=lambda endpoint: endpoint not in ready)
         for anyway in (False, True):
             for endpoint in fresh:
                 permit = self._endpoints.admit(endpoint, now, anyway)

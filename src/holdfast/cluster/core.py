@@ -17,7 +17,7 @@ from holdfast.cluster.exchanges import HTTPCall
 from holdfast.cluster.health import Ejection
 from holdfast.cluster.hosts import Host, HostTypes, shown
 from holdfast.cluster.upkeep import Upkeep
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, InvalidRequest, NoEndpointError
 from holdfast.http.exchange import Started
 from holdfast.http.origins import Origin
 from holdfast.http.pools import ConnectionPool, Transport
@@ -80,6 +80,8 @@ class ClusterCore(Caller):
         if isinstance(hosts, str):
             hosts = [hosts]
         elif not isinstance(hosts, Iterable):
+            if not callable(getattr(hosts, "refresh", None)):
+                raise InvalidRequest(f"hosts are a list of hosts, or a discovery, not {hosts!r}")
             discovery = hosts
             hosts = ()
         self.call_endpoints(
@@ -103,14 +105,19 @@ class ClusterCore(Caller):
         self.transport.close()
 
     def find_hosts(self, deadline: float) -> Program[bool]:
-        """Wait until a discovery has asked for the hosts once; tell whether there are some now."""
+        """Wait until a discovery has asked for the hosts once; tell whether there are some now.
+
+        Raises NoEndpointError, with what went wrong, when there are none.
+        """
         if self.endpoints.all:
             return False
         try:
             yield from self.upkeep.settled(deadline)
         except TimeoutError:
-            return False
-        return bool(self.endpoints.all)
+            raise NoEndpointError("no host is known: the discovery takes too long") from None
+        if not self.endpoints.all:
+            raise NoEndpointError(f"no host is known: {self.upkeep.trouble or 'there is none'}")
+        return True
 
     def call(
         self,

@@ -26,6 +26,7 @@ from holdfast.cluster.endpoint import Endpoint
 from holdfast.cluster.health import Ejection, Sample, outliers
 from holdfast.cluster.hosts import Host, HostTypes
 from holdfast.cluster.members import Members
+from holdfast.policy.checks import part
 
 __all__ = ["Endpoint", "EndpointSet", "HealthListener"]
 
@@ -53,12 +54,13 @@ class EndpointSet:
         ejection: Ejection | None = None,
         listener: HealthListener | None = None,
     ) -> None:
+        self.ejection = ejection
+        part(self, Ejection, "ejection")
         self.all: tuple[Endpoint, ...] = ()
         self.ready: tuple[Endpoint, ...] = ()
         self.version = 0  # grows whenever ``all`` changes
         self.next_return = inf
         self._make = make
-        self._ejection = ejection
         self._listener: HealthListener | None = None
         self._out = 0  # how many are ejected
         self._panic = False
@@ -123,6 +125,11 @@ class EndpointSet:
             self._refresh(endpoint, now)
             self._publish()
         return permit
+
+    def allows(self, endpoint: Endpoint, permit: int) -> bool:
+        """Tell whether a permit still holds for a call that was not begun since it was given."""
+        breaker = endpoint.breaker
+        return breaker is None or breaker.holds(permit & ~_PROBE)
 
     def record(
         self, endpoint: Endpoint, permit: int, ok: bool | None, now: float, seconds: float = 0.0
@@ -253,7 +260,7 @@ class EndpointSet:
 
     def _welcome(self, endpoint: Endpoint, now: float) -> None:
         endpoint.since = now
-        if self._ejection is not None and self._ejection.latency is not None:
+        if self.ejection is not None and self.ejection.latency is not None:
             endpoint.needs_record()
         if endpoint.breaker is not None:
             endpoint.breaker.add_listener(_watcher(self, endpoint))
@@ -269,7 +276,7 @@ class EndpointSet:
 
     def _shrink(self, now: float) -> None:
         """End the ejections that are too many among fewer endpoints, the oldest first."""
-        if self._ejection is None or self._out <= self._most:
+        if self.ejection is None or self._out <= self._most:
             return
         out = [endpoint for endpoint in self._unwell if self._is_out(endpoint)]
         out.sort(key=lambda endpoint: endpoint.health.out_until)
@@ -282,12 +289,12 @@ class EndpointSet:
     @property
     def _most(self) -> int:
         """How many may be ejected at once."""
-        assert self._ejection is not None
-        return max(1, int(self._ejection.most * len(self.all)))
+        assert self.ejection is not None
+        return max(1, int(self.ejection.most * len(self.all)))
 
     def _failed(self, endpoint: Endpoint, probe: bool, now: float) -> bool:
         """Count a failure; True when it ejected the endpoint."""
-        ejection = self._ejection
+        ejection = self.ejection
         health = endpoint.health
         health.failures += 1
         if ejection is None or self._is_out(endpoint):
@@ -302,7 +309,7 @@ class EndpointSet:
 
     def _eject(self, endpoint: Endpoint, now: float, cause: str) -> bool:
         """Eject an endpoint that is not out; False when so many are that no other may be."""
-        ejection = self._ejection
+        ejection = self.ejection
         assert ejection is not None
         if self._out >= self._most:
             return False
@@ -319,7 +326,7 @@ class EndpointSet:
 
     def _sweep(self, now: float) -> None:
         """Compare what the endpoints did since the last sweep, and eject outliers."""
-        ejection = self._ejection
+        ejection = self.ejection
         assert ejection is not None
         samples = []
         for endpoint in self.all:
@@ -348,9 +355,10 @@ class EndpointSet:
 
     def _judge_panic(self, now: float) -> None:
         """Ignore ejection while too few are well: neither ejected nor with an open circuit."""
-        if self._ejection is None:
+        if self.ejection is None:
             return
-        panic = len(self.all) - len(self._unwell) < self._ejection.panic * len(self.all)
+        count = len(self.all)
+        panic = count > 0 and (count - len(self._unwell)) / count < self.ejection.panic
         if panic != self._panic:
             self._panic = panic
             for endpoint in self._unwell:  # the others are in, either way

@@ -34,7 +34,7 @@ class Ejection(Spec):
 
     Every ``sweep`` seconds the endpoints that had at least ``least_calls`` calls since the last
     sweep are compared, if they are ``least_endpoints`` or more. Out is whose success rate is more
-    than ``deviations`` standard deviations below the mean (which a single one can be from six
+    than ``deviations`` standard deviations below the mean (which a single one can be from five
     endpoints on, for 1.9), with ``failures`` failures or more, and more than chance explains. With
     ``latency``, out is also whose mean latency is more than that many times the median of all;
     for this a tenth of ``least_calls`` is enough. None turns either off.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any, TypeAlias
 
 from holdfast.errors import InvalidRequest
@@ -13,13 +12,17 @@ __all__ = ["Host", "HostTypes", "shown"]
 
 _NUMBERS = (float, int)
 
+#: The bound of weights, so that sums and shares of them are still exact enough.
+_WEIGHTIEST = 1e9
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Host:
     """One host: where it is, and its share of the calls.
 
     ``address``: as `Cluster` takes it, such as ``"name:port"`` or ``"https://name/base"``.
-    ``weight``: its share beside the weights of the others, for balancers that have weights.
+    ``weight``: its share beside the weights of the others, from 1e-9 to 1e9, for balancers that
+    have weights.
     ``priority``: the group that it is in, 0 before 1, for balancers that have priorities.
     """
 
@@ -33,8 +36,9 @@ class Host:
         if not address or not isinstance(address, str):
             rule = "must be a string such as 'name:port'"
             raise InvalidRequest(f"Host: address {rule}, not {address!r}")
-        if type(weight) not in _NUMBERS or not 0 < weight < inf:
-            raise ValueError(f"Host: weight must be above 0 and finite, not {weight!r}")
+        if type(weight) not in _NUMBERS or not 1 / _WEIGHTIEST <= weight <= _WEIGHTIEST:
+            bounds = f"from {1 / _WEIGHTIEST:g} to {_WEIGHTIEST:g}"
+            raise ValueError(f"Host: weight must be {bounds}, not {weight!r}")
         if type(priority) is not int or priority < 0:
             raise ValueError(f"Host: priority must be a whole number from 0, not {priority!r}")
 
@@ -71,6 +75,13 @@ HostTypes: TypeAlias = str | Mapping[str, Any] | Host
 
 def shown(address: str) -> str:
     """Return an address as messages name it: as the user wrote it, without credentials."""
-    scheme, mark, rest = address.rpartition("://")
+    scheme, mark, rest = address.partition("://")
+    if not mark or not scheme.replace("+", "").isalnum():
+        scheme, mark, rest = "", "", address
     authority, slash, path = rest.partition("/")
-    return scheme + mark + authority.rpartition("@")[2] + slash + path
+    authority = authority.rpartition("@")[2]
+    port = authority.rpartition("]")[2].partition(":")[2]
+    if "@" in path and port and not port.isdecimal() and not address.startswith("unix:"):
+        # No port, but a password with a slash in it: the address is none, and shown all the same.
+        authority, slash, path = rest.rpartition("@")[2], "", ""
+    return scheme + mark + authority + slash + path

@@ -65,7 +65,7 @@ class Refreshing:
         self._report = report
         self._failures = 0  # in a row
         self._interval = inf  # the last one there was
-        self._reported = ""
+        self.reported = ""
         self._lock = threading.Lock()
         self._settled = False
         self._waiting: list[ops.Signal] = []
@@ -73,7 +73,12 @@ class Refreshing:
     def turn(self) -> Program[float]:
         """Ask for the hosts, and return when to ask again."""
         try:
-            hosts, self._interval = yield from self._discovery.refresh()
+            hosts, interval = yield from self._discovery.refresh()
+            if type(interval) not in (float, int) or not interval > 0:
+                raise ValueError(
+                    f"the seconds until the next time must be above 0, not {interval!r}"
+                )
+            self._interval = interval
             if hosts:
                 self._endpoints.update(hosts, self._clock())
             self._failures = 0
@@ -115,10 +120,10 @@ class Refreshing:
     def _note(self, error: Exception | None) -> None:
         """Report what goes wrong, the same only once in a row."""
         text = str(error) if error is not None else ""
-        if error is None or text == self._reported:
-            self._reported = text
+        if error is None or text == self.reported:
+            self.reported = text
             return
-        self._reported = text
+        self.reported = text
         if self._report is not None:
             self._report(error)
         else:
@@ -145,15 +150,24 @@ class Upkeep:
         self.check = check
         check_part(self, Check, "check")
         self.endpoints = endpoints
-        self._refreshing: Refreshing | None = None
-        self._parts: list[Part] = []
-        if discovery is not None:
-            self._refreshing = Refreshing(endpoints, discovery, clock, report)
-            self._parts.append(self._refreshing)
-        if check is not None:
-            self._parts.append(Checking(endpoints, check, clock, random))
+        self._discovery = discovery
+        self._clock = clock
+        self._random = random
+        self._report = report
+        self._make_parts()
         self._stops: list[ops.Signal] = []
         self._threads: list[threading.Thread] = []
+
+    def _make_parts(self) -> None:
+        self._refreshing: Refreshing | None = None
+        self._parts: list[Part] = []
+        if self._discovery is not None:
+            self._refreshing = Refreshing(
+                self.endpoints, self._discovery, self._clock, self._report
+            )
+            self._parts.append(self._refreshing)
+        if self.check is not None:
+            self._parts.append(Checking(self.endpoints, self.check, self._clock, self._random))
 
     def __repr__(self) -> str:
         running = sum(thread.is_alive() for thread in self._threads)
@@ -181,16 +195,21 @@ class Upkeep:
             self._threads.append(thread)
             thread.start()
         if self._threads:
-            _RUNNING.add(self)
+            _RUNNING[id(self)] = self
 
     def close(self) -> None:
         """End it: at once where it waits, after the turn in progress otherwise. Never blocks."""
-        _RUNNING.discard(self)
+        _RUNNING.pop(id(self), None)
         stops, self._stops = self._stops, []
         for stop in stops:
             stop.fire()
         for part in self._parts:
             part.close()
+
+    @property
+    def trouble(self) -> str:
+        """Why the hosts could not be found when they were last asked for, "" if they could."""
+        return self._refreshing.reported if self._refreshing is not None else ""
 
     def settled(self, deadline: float) -> Program[None]:
         """Wait until the hosts were asked for once, well or not; TimeoutError at the deadline."""
@@ -198,7 +217,8 @@ class Upkeep:
             yield from self._refreshing.settled(deadline)
 
     def begin_again(self) -> None:
-        """Replace the threads, which a forked child has lost."""
+        """Replace the threads, which a forked child has lost, in the middle of a turn perhaps."""
+        self._make_parts()
         self._threads.clear()
         self._stops.clear()
         self.start()
@@ -224,7 +244,7 @@ def _work(reference: weakref.ref[Part], stop: ops.Signal) -> None:
             return
         try:
             until = blocking.run(part.turn())
-        except Exception:
+        except BaseException:  # a function of the user's may raise SystemExit: it ends no upkeep
             _log.exception("the upkeep of a cluster failed; it goes on")
             until = monotonic() + AGAIN
         del part
@@ -248,14 +268,16 @@ def _wait(stop: ops.Signal, until: float) -> Program[None]:
 # A fork must not happen while an upkeep's thread changes its endpoints: the child would have the
 # change by half, and a lock that nobody opens. User threads are their owner's to mind.
 
-_RUNNING: weakref.WeakSet[Upkeep] = weakref.WeakSet()
+#: Those with threads, by their ids: other than a set of weak references, it can be read while
+#: other threads change it.
+_RUNNING: weakref.WeakValueDictionary[int, Upkeep] = weakref.WeakValueDictionary()
 _FORKING = threading.Lock()
 _held: list[Upkeep] = []
 
 
 def _before_fork() -> None:
     _FORKING.acquire()
-    _held.extend(_RUNNING)
+    _held.extend(one for one in (known() for known in _RUNNING.valuerefs()) if one is not None)
     for upkeep in _held:
         upkeep.endpoints.hold()
 

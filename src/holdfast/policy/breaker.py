@@ -187,7 +187,9 @@ class CircuitBreaker:
         if ok and permit == self._plain:
             window = self.window
             if now >= window.until:
-                window.turn(now)
+                with self._lock:
+                    if now >= window.until:
+                        window.turn(now)
             window.hits += 1
             return False
         with self._lock:
@@ -203,6 +205,10 @@ class CircuitBreaker:
             after = self.state
         self._tell(before, after, now)
         return changed
+
+    def holds(self, permit: int) -> bool:
+        """Tell whether the state has not changed since a permit was given."""
+        return permit == self._number
 
     def release(self, permit: int) -> bool:
         """Give a permit back without a verdict; True when a probe became free by it."""
@@ -260,9 +266,10 @@ class CircuitBreaker:
         calls, failed, slow = self._counts.counts(now)
         if calls < self._least:
             return False
-        if spec.rate is not None and failed >= spec.rate * calls:
+        # Divided, not multiplied: 55 of 100 are 0.55 to the last bit.
+        if spec.rate is not None and failed / calls >= spec.rate:
             return True
-        return spec.slow_after is not None and slow >= spec.slow_rate * calls
+        return spec.slow_after is not None and slow / calls >= spec.slow_rate
 
     def _record_probe(self, ok: bool, now: float) -> None:
         self._probing -= 1

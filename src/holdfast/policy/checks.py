@@ -55,13 +55,13 @@ def not_negative(spec: object, *names: str) -> None:
             raise wrong(spec, name, "must be at least 0 and finite", value)
 
 
-def exceptions(spec: object, *names: str) -> None:
-    """Raise ValueError unless each field is an exception class, or a tuple of them."""
-    for name in names:
-        value = getattr(spec, name)
-        for kind in value if isinstance(value, tuple) else (value,):
-            if not (isinstance(kind, type) and issubclass(kind, Exception)):
-                raise wrong(spec, name, "must be exception classes", value)
+def exceptions(spec: object, name: str) -> tuple[type[Exception], ...]:
+    """Return a field's exception classes, also of a single one; raise ValueError for others."""
+    value = getattr(spec, name)
+    kinds = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        raise wrong(spec, name, "must be exception classes", value)
+    return kinds
 
 
 def limit(spec: object, *names: str) -> None:
@@ -129,7 +129,7 @@ def part(spec: object, kind: type | tuple[type, ...], *names: str) -> None:
         value = getattr(spec, name)
         if value is not None and not isinstance(value, kind):
             kinds = kind if isinstance(kind, tuple) else (kind,)
-            *others, last = (f"a {one.__name__}" for one in kinds)
+            *others, last = (_one_of_kind(one.__name__) for one in kinds)
             either = f"{', '.join(others)}, {last}" if others else last
             raise wrong(spec, name, f"must be {either} or None", value)
 
@@ -154,8 +154,16 @@ def status_codes(spec: object, name: str) -> frozenset[int]:
     return codes
 
 
+def _one_of_kind(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
 def _number(spec: object, name: str) -> Any:
     value = getattr(spec, name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong(spec, name, "must be a number", value)
+    try:
+        float(value)
+    except OverflowError:  # every time and share is reckoned with as a float
+        raise wrong(spec, name, "is too large a number", value) from None
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class _Flight:
     __slots__ = ("error", "landed", "over", "result", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: list[ops.Signal] = []
+        self.waiting: dict[ops.Signal, None] = {}  # in order of arrival
         self.landed = False  # with a result
         self.over = False
         self.result: Any = None
@@ -61,21 +62,24 @@ class Flights:
         When the call that others wait for is cancelled, or ran into a deadline of its own, one of
         them takes its place. Raises what the call raises, DeadlineExceeded at one's own deadline.
         """
-        while (flight := self._board(key)) is not None:
+        own = _Flight()
+        while (flight := self._board(key, own)) is not own:
             turn = ops.Signal()
             with self._lock:
                 if flight.over:
                     continue
-                flight.waiting.append(turn)
+                flight.waiting[turn] = None
             try:
                 yield ops.Wait(turn, deadline)
             except TimeoutError:
                 raise DeadlineExceeded("the call that it waited for took too long") from None
+            finally:
+                with self._lock:
+                    flight.waiting.pop(turn, None)
             if flight.error is not None:
-                raise flight.error
+                raise _own(flight.error)
             if flight.landed:
                 return flight.result, True
-        flight = self._flights[key]
         try:
             flight.result = yield from call()
             flight.landed = True
@@ -87,15 +91,30 @@ class Flights:
             raise
         finally:
             with self._lock:
-                del self._flights[key]
                 flight.over = True
-            for turn in flight.waiting:
+                waiting, flight.waiting = flight.waiting, {}
+                self._forget(key, flight)
+            for turn in waiting:
                 turn.fire()
 
-    def _board(self, key: Hashable) -> _Flight | None:
-        """Return the flight that is under way, None when this call has to be one."""
+    def _board(self, key: Hashable, own: _Flight) -> _Flight:
+        """Return the flight that is under way, which is one's own when there was none."""
         with self._lock:
-            flight = self._flights.get(key)
-            if flight is None:
-                self._flights[key] = _Flight()
-            return flight
+            return self._flights.setdefault(key, own)
+
+    def _forget(self, key: Hashable, flight: _Flight) -> None:
+        """Let nobody board any more. The key may have changed: it is of the user's making."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        else:
+            self._flights = {k: one for k, one in self._flights.items() if one is not flight}
+
+
+def _own(error: Exception) -> Exception:
+    """Return an error of one's own: one that many raise would collect the frames of all."""
+    try:
+        own = copy.copy(error)
+    except Exception:  # its class wants other arguments than it has kept
+        return error
+    own.__cause__ = error.__cause__
+    return own

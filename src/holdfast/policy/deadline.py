@@ -27,7 +27,8 @@ def deadline(seconds: float, *, clock: Callable[[], float] = monotonic) -> Itera
     where context variables go: into coroutines, tasks and ``asyncio.to_thread``. Raises
     ValueError unless ``seconds`` is above 0.
     """
-    if isinstance(seconds, bool) or not seconds > 0:
+    given: object = seconds
+    if isinstance(given, bool) or not isinstance(given, (float, int)) or not given > 0:
         raise ValueError(f"deadline: seconds must be above 0, not {seconds!r}")
     until = min(clock() + seconds, inherited(clock))
     token = OUTER.set((until, clock))

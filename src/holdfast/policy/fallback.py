@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.policy.checks import at_least, exceptions, limit
+from holdfast.policy.checks import at_least, callables, exceptions, limit
 from holdfast.policy.specs import Spec
 
 __all__ = ["MISSING", "Fallback", "StaleAnswers"]
@@ -44,9 +44,8 @@ class Fallback(Spec):
     def __post_init__(self) -> None:
         limit(self, "stale")
         at_least(self, 1, "entries")
-        exceptions(self, "on")
-        if self.function is not None and not callable(self.function):
-            raise ValueError(f"Fallback: function must be callable, not {self.function!r}")
+        object.__setattr__(self, "on", exceptions(self, "on"))
+        callables(self, "function")
         if self.value is MISSING and self.function is None and self.stale is None:
             raise ValueError("Fallback: it needs a value, a function or stale")
 

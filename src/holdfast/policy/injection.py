@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -39,8 +40,8 @@ class Fault(Spec):
         status: object = self.status
         if status is not None and not (type(status) is int and 200 <= status <= 599):
             raise wrong(self, "status", "must be a code from 200 to 599", status)
-        if self.error is not None and not isinstance(self.error, Exception):
-            exceptions(self, "error")
+        if self.error is not None:
+            self._check_error(self.error)
         flag(self, "cut")
         for name in ("method", "path", "endpoint"):
             if not isinstance(getattr(self, name), str):
@@ -50,6 +51,15 @@ class Fault(Spec):
             raise ValueError("Fault: only one of status, error and cut is possible")
         if not outcomes and self.delay is None:
             raise ValueError("Fault: it needs a delay, a status, an error or cut")
+
+    def _check_error(self, error: type[Exception] | Exception) -> None:
+        """Raise ValueError unless an error can be made for each attempt."""
+        if not isinstance(error, Exception):
+            exceptions(self, "error")
+        try:
+            copy.copy(error) if isinstance(error, Exception) else error("")
+        except Exception:
+            raise wrong(self, "error", "must be made of a message alone", error) from None
 
     def meets(self, method: str, path: str, endpoint: str) -> bool:
         """Tell whether it may happen to an attempt."""

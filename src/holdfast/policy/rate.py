@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from holdfast import ops
 from holdfast.errors import RateLimited
-from holdfast.policy.checks import at_least, flag, positive
+from holdfast.policy.checks import at_least, flag, positive, wrong
 from holdfast.policy.specs import Spec
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class RateLimit(Spec):
         positive(self, "per_second")
         if self.burst is not None:
             at_least(self, 1, "burst")
+        if (self.burst or 1) / self.per_second == inf:
+            raise wrong(
+                self, "per_second", f"must fill a bucket of {self.burst or 1}", self.per_second
+            )
         flag(self, "wait")
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from holdfast.policy.backoff import exponential
-from holdfast.policy.checks import at_least, exceptions, limit, positive
+from holdfast.policy.checks import at_least, exceptions, limit, positive, status_codes
 from holdfast.policy.specs import Spec
 
 __all__ = ["Retry"]
@@ -37,10 +36,8 @@ class Retry(Spec):
         at_least(self, 1, "attempts")
         positive(self, "base", "factor", "cap")
         limit(self, "attempt_timeout")
-        exceptions(self, "exceptions")
-        kinds: object = self.exceptions
-        object.__setattr__(self, "exceptions", kinds if isinstance(kinds, tuple) else (kinds,))
-        object.__setattr__(self, "statuses", _codes(self.statuses))
+        object.__setattr__(self, "exceptions", exceptions(self, "exceptions"))
+        object.__setattr__(self, "statuses", status_codes(self, "statuses"))
 
     def delay(self, retry: int, random: Callable[[], float]) -> float:
         """Return the seconds to wait before the ``retry``-th retry, counted from 1.
@@ -48,14 +45,3 @@ class Retry(Spec):
         ``random`` returns numbers from 0 to 1.
         """
         return exponential(self.base, self.factor, retry - 1, self.cap) * random()
-
-
-def _codes(statuses: Any) -> frozenset[int]:
-    try:
-        codes = frozenset(statuses)
-    except TypeError:
-        codes = frozenset({None})
-    for code in codes:
-        if not isinstance(code, int) or not 100 <= code <= 599:  # True is 1
-            raise ValueError(f"Retry: statuses must be codes from 100 to 599, not {statuses!r}")
-    return codes

@@ -38,8 +38,11 @@ BALANCERS: dict[str, Callable[[], Balancer]] = {
 
 
 def balancer_of(value: BalancerTypes) -> Balancer:
-    """Return the balancer that a value is or names; ValueError for an unknown name."""
+    """Return the balancer that a value is or names; ValueError for anything else."""
     if not isinstance(value, str):
+        given: object = value
+        if isinstance(given, type) or not hasattr(given, "pick"):
+            raise ValueError(f"balancer must be a balancer, or the name of one, not {given!r}")
         return value
     try:
         return BALANCERS[value]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from holdfast import ops
@@ -19,6 +20,8 @@ __all__ = ["DNS", "Resolver"]
 
 #: The bounds of how long an answer is believed, in seconds, whatever its TTL.
 SHORTEST, LONGEST = 1.0, 300.0
+
+_NAME = re.compile(r"[a-z0-9._-]+")
 
 
 class Resolver(Protocol):
@@ -118,10 +121,13 @@ class DNS:
     def _services(self, records: Iterable[Any]) -> list[Host]:
         weights: dict[tuple[int, str], int] = {}
         for record in records:
-            target = record.target.to_text(omit_final_dot=True)
-            if target not in ("", "."):  # "." says that there is no such service
-                key = record.priority, self._place(target, record.port)
-                weights[key] = weights.get(key, 0) + record.weight
+            target = record.target.to_text(omit_final_dot=True).lower()
+            if target in ("", "."):  # there is no such service
+                continue
+            if not _NAME.fullmatch(target):  # it might mean a path, a socket or credentials
+                raise ResolveError(f"{self.name}: the record {target!r} names no host")
+            key = record.priority, self._place(target, record.port)
+            weights[key] = weights.get(key, 0) + record.weight
         groups = sorted({priority for priority, _ in weights})
         hosts: dict[str, Host] = {}
         for (priority, place), weight in sorted(weights.items()):

@@ -33,7 +33,8 @@ class Function:
         positive(self, "interval")
 
     def __repr__(self) -> str:
-        name = getattr(self.function, "__qualname__", repr(self.function))
+        # Of what has no name, such as a partial, not what it is made of: that may be secret.
+        name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
         return f"Function({name}, interval={self.interval:g})"
 
     def refresh(self) -> Program[Answer]:
