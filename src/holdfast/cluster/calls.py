@@ -43,7 +43,7 @@ class Call(Hedging[T]):
         self._emit("call started", cause=self.subject())
         try:
             result: T = yield from self._run()
-        except Exception as error:
+        except BaseException as error:  # cancelled, perhaps
             seconds = caller.clock() - self.began
             self._emit("call failed", "", self._begun, error, seconds=seconds)
             raise

@@ -189,6 +189,11 @@ class _Caller(Generic[R]):
         return f"<{type(self).__name__} {self._core.endpoints!r}>"
 
     @property
+    def core(self) -> ClusterCore:
+        """The state and the programs behind it: for telemetry, and for drivers of one's own."""
+        return self._core
+
+    @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """All endpoints, in the order of the hosts, with their load and health."""
         return self._core.endpoints.all
