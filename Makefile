@@ -15,7 +15,7 @@ UV := $(shell if uv pip install --help 2>/dev/null | grep -q -e --group; \
 
 # What each set-up installs: the project itself, editable, and only what its targets need.
 demo-needs := --editable '.[demo]'
-dev-needs := --editable '.[brotli,zstd,demo,dns,plot,prometheus,otel]' --group dev --group bench
+dev-needs := --editable '.[brotli,zstd,demo,dns,plot,prometheus,otel,twisted]' --group dev --group bench
 bench-needs := --editable . --group bench
 docs-needs := --editable . --group docs
 

@@ -13,7 +13,9 @@ import uvloop
 from holdfast import ops
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
+from holdfast.drivers import twisted as twisted_driver
 from holdfast.drivers.simulated import World
+from tests.conformance.reactors import REACTORS, react
 
 T = TypeVar("T")
 
@@ -76,6 +78,15 @@ def on_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Run:
     return run
 
 
+def on_reactor(new_reactor: Callable[[], Any]) -> Run:
+    """Return a function that runs a program on a new reactor of Twisted's."""
+
+    def run(program: ops.Program[T]) -> T:
+        return react(lambda reactor: twisted_driver.run(program, reactor), new_reactor)
+
+    return run
+
+
 def simulated(program: ops.Program[T]) -> T:
     """Run a program in the test's world."""
     return worlds[-1].run(program)
@@ -92,6 +103,8 @@ DRIVERS: dict[str, Run] = {
     "among-others": among_others,
     "asyncio": on_loop(asyncio.new_event_loop),
     "uvloop": on_loop(uvloop.new_event_loop),
+    "twisted": on_reactor(REACTORS["poll"]),
+    "twisted-asyncio": on_reactor(REACTORS["asyncio"]),
     "simulated": simulated,
 }
 

@@ -63,10 +63,18 @@ def test_small_packets_are_not_held_back(run: Run, listening: Listening) -> None
 
     def talk(stream: Any, peer: socket.socket) -> ops.Program[None]:
         yield ops.Send(stream, b"x", inf)
-        sock = getattr(stream, "sock", None) or stream._transport.get_extra_info("socket")
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert _socket_of(stream).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     run(between(listening, talk))
+
+
+def _socket_of(stream: Any) -> Any:
+    if hasattr(stream, "sock"):
+        return stream.sock
+    transport = stream._transport
+    if hasattr(transport, "getHandle"):
+        return transport.getHandle()
+    return transport.get_extra_info("socket")
 
 
 def test_a_refused_connection_is_an_os_error(run: Run, refusing: tuple[str, int]) -> None:

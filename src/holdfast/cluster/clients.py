@@ -92,7 +92,11 @@ class Options(TypedDict, total=False):
 
 
 class Driver(Protocol):
-    """What runs a cluster's programs instead of the thread or the event loop."""
+    """What runs a cluster's programs instead of the thread or the event loop.
+
+    With a true ``upkeep`` the threads of `Upkeep` are started; otherwise it is the driver's owner
+    who runs ``cluster.core.upkeep.program()``.
+    """
 
     def clock(self) -> float:
         """Return the time, in seconds."""
@@ -174,7 +178,7 @@ class _Caller(Generic[R]):
             clock=clock,
             random=random or random_module.random,
         )
-        if driver is None:
+        if driver is None or getattr(driver, "upkeep", False):
             self._core.upkeep.start()
         self._timeout = Timeout(total=policy.timeout)
         if timeout is not ...:
