@@ -189,3 +189,29 @@ def test_everything_public_is_documented() -> None:
         thing = getattr(testing, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):
             assert inspect.getdoc(thing)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_refusal_after_an_answer(method: str) -> None:
+    """No connection is kept when the next one is to be refused: nothing is sent into the void."""
+    world = scripted({"a:80": [200, ConnectionRefusedError, 201]})
+    with Cluster(world.addresses, driver=world) as cluster:
+        assert cluster.request(method, "/1").status_code == 200
+        response = cluster.request(method, "/2")
+    assert [type(a.error) for a in response.attempts] == [errors.ConnectError, type(None)]
+    assert [asked.target for asked in world.asked] == ["/1", "/2"]
+
+
+@pytest.mark.parametrize("address", ["a", "a:81", "http://a:81", "[::1]", "[::1]:81", "unix:/x"])
+def test_addresses(address: str) -> None:
+    """A scripted host has any address that a cluster takes."""
+    world = scripted({address: [200]})
+    with Cluster(world.addresses, driver=world) as cluster:
+        assert cluster.get("/").status_code == 200
+    assert len(world.hosts[address].asked) == 1
+
+
+def test_no_scripted_host_speaks_tls() -> None:
+    """An address that cannot be simulated is refused, not unknown to the call."""
+    with pytest.raises(ValueError, match="https://a: a scripted host speaks plain http"):
+        scripted({"https://a": [200]})

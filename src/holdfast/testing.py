@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
 from holdfast import ops
+from holdfast.http.origins import Origin
 from holdfast.simulation import Asked, Host, Network, Reply, World
 
 if TYPE_CHECKING:
@@ -43,8 +45,9 @@ __all__ = [
 ]
 
 #: One answer of a script: a status; a `Reply`; a body, as bytes, str, or what becomes JSON; or an
-#: exception. ``ConnectionRefusedError`` refuses a connection, ``TimeoutError`` is silence, any
-#: other ``ConnectionError`` a reset, and ``EOFError`` closes the connection without an answer.
+#: exception. ``ConnectionRefusedError`` refuses a connection (of a function, which has been asked
+#: when it is too late for that, it is a reset), ``TimeoutError`` is silence, any other
+#: ``ConnectionError`` a reset, and ``EOFError`` closes the connection without an answer.
 Answer: TypeAlias = (
     int | Reply | bytes | str | dict[str, Any] | list[Any] | BaseException | type[BaseException]
 )
@@ -101,16 +104,27 @@ def scripted(
 ) -> ScriptedWorld:
     """Return a world of hosts that answer from scripts; it is a driver for clusters.
 
-    ``hosts``: scripts by address, as ``name:port``. An answer more than its script has is an
-    AssertionError in the call. ``latency``: of one way through the network, in seconds.
+    ``hosts``: scripts by address, as a cluster takes them, without TLS. An answer more than its
+    script has is an AssertionError in the call. ``latency``: of one way through the network, in
+    seconds. Raises ValueError for an address that no scripted host can have.
     """
     world = ScriptedWorld(seed, start)
     if latency:
         Network(world, latency)
     for address, script in hosts.items():
-        name = address if ":" in address else f"{address}:80"
-        world.hosts[address] = ScriptedHost(world, name, script)
+        world.hosts[address] = ScriptedHost(world, _listening(address), script)
     return world
+
+
+def _listening(address: str) -> str:
+    """Return where a cluster connects to for an address."""
+    origin = Origin.parse(address)
+    if origin.scheme != "http":
+        raise ValueError(f"{address}: a scripted host speaks plain http, not {origin.scheme}")
+    if origin.unix is not None:
+        return f"unix:{origin.unix}"
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return f"{host}:{origin.port}"
 
 
 class ScriptedWorld(World):
@@ -138,6 +152,7 @@ class ScriptedHost(Host):
         self._function = script if callable(script) else None
         self._next: list[Answer] = []  # none, or the one that was looked at
         self._answers: Iterator[Answer] = iter(())
+        self._listed = isinstance(script, Sequence)  # looking ahead has no effects
         if isinstance(script, Reply):
             self._answers = itertools.repeat(script)
         elif not callable(script):
@@ -167,12 +182,21 @@ class ScriptedHost(Host):
             if not self._look():
                 raise AssertionError(
                     f"{self.address}: the script has no answer left for "
-                    f"{asked.method} {asked.target}, its request {len(self.asked)}"
+                    f"{asked.method} {asked.target}, its request {len(self.asked)}; "
+                    "itertools.repeat(answer) never ends"
                 )
             if _is(self._next[0], ConnectionRefusedError):  # it is for the next connection
                 return Reply(fate="close")
             answer = self._next.pop()
+            if self._listed and self._look() and _is(self._next[0], ConnectionRefusedError):
+                return self._last(reply_of(answer))
         return reply_of(answer)
+
+    def _last(self, reply: Reply) -> Reply:
+        """Keep no connection, since the next one is to be refused."""
+        for session in list(self._sessions):
+            session.leave()
+        return replace(reply, headers={**reply.headers, "Connection": "close"})
 
 
 def reply_of(answer: Answer) -> Reply:

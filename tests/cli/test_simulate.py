@@ -116,10 +116,10 @@ def test_plot(invoke: Invoke, small: str, tmp_path: Path) -> None:
 def test_plot_that_cannot_be_written(invoke: Invoke, small: str, tmp_path: Path) -> None:
     """A picture that cannot be written ends with status 1, after the table."""
     pytest.importorskip("matplotlib")
-    result = invoke("simulate", small, "--plot", str(tmp_path / "missing" / "out.png"))
+    result = invoke("simulate", small, "--plot", str(tmp_path / ("x" * 300 + ".png")))
     assert result.exit_code == 1
     assert "A small scenario" in result.stdout
-    assert "out.png cannot be written: No such file or directory" in result.stderr
+    assert "x.png cannot be written: File name too long" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,9 @@ def test_plot_that_cannot_be_written(invoke: Invoke, small: str, tmp_path: Path)
     [
         (("--variant", "other"), "there is no variant 'other'"),
         (("--plot", "out.txt"), "out.txt does not end in .png, .svg, .pdf."),
+        (("--plot", "missing/out.png"), "there is no folder missing."),
         (("--every", "0"), "0"),
+        (("--seed", "-1"), "-1"),
         (("--seed", "x"), "x"),
     ],
 )
@@ -145,6 +147,7 @@ def test_wrong_options(invoke: Invoke, small: str, arguments: tuple[str, ...], s
         ("duration = -1", "Scenario: duration must be above 0 and finite, not -1."),
         ("[policy.retry]\nattempts = 0", "policy.retry.attempts"),
         ("duration =", "not valid TOML"),
+        ("durration = 1.0", "did you mean duration?\n"),
     ],
 )
 def test_wrong_scenarios(invoke: Invoke, tmp_path: Path, text: str, said: str) -> None:
@@ -180,3 +183,39 @@ def test_on_a_terminal(on_terminal: OnTerminal, two: str) -> None:
     assert status == 0
     assert "with retries" in screen
     assert "…" not in screen
+
+
+def test_rows_are_of_whole_periods(invoke: Invoke, small: str) -> None:
+    """The legend says how long a row is, not how long it was wished to be."""
+    assert "; 1 s a row" in invoke("simulate", small, "--every", "0.3").stdout
+    assert "; 2 s a row" in invoke("simulate", small, "--every", "2.2").stdout
+
+
+def test_many_variants_on_a_terminal(on_terminal: OnTerminal, tmp_path: Path) -> None:
+    """Variants that do not fit beside each other are shown below each other."""
+    path = tmp_path / "many.toml"
+    path.write_text(SMALL + "".join(f"[variant.number-{n}]\n" for n in range(7)), "utf-8")
+    status, screen = on_terminal("simulate", str(path))
+    assert status == 0
+    assert "…" not in screen
+    assert screen.count("number-6") == screen.count("number-0")
+
+
+def test_variants_with_a_load_of_their_own(invoke: Invoke, tmp_path: Path) -> None:
+    """Each has its own load, hosts and time in its table; the legend names all of them."""
+    path = tmp_path / "different.toml"
+    more = """
+[variant.little.load]
+rate = 10.0
+[variant.much]
+duration = 9.0
+hosts = { count = 4 }
+"""
+    path.write_text(SMALL + more, "utf-8")
+    result = invoke("simulate", str(path))
+    assert "6/9 s, 1 client, 2/4 hosts, seed 3" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    heads = [line for line in lines if line[:3] == ["from", "s", "calls/s"]]
+    assert [head[-1] for head in heads] == ["open", "open"]
+    assert [line[0] for line in lines if line[:1] == ["8"]] == ["8"]
+    assert "much, 4–9 s" in result.stdout

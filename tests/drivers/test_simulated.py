@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from typing import Any
 
@@ -314,7 +315,9 @@ def test_bytes_arrive_in_order_and_late(echoes: Echoes) -> None:
     delays = iter([0.5, 0.1, 0.0, *[0.2] * 20])
 
     class Uneven:
-        def delay(self, source: str, target: str, size: int) -> float:
+        bandwidth = inf
+
+        def delay(self, source: str, target: str, size: int, again: float) -> float:
             return next(delays) if size else 0.0
 
         def refuses(self, source: str, target: str) -> bool:
@@ -609,3 +612,81 @@ def test_other_parts_draw_their_own_numbers() -> None:
     assert one.random() == other.random()
     assert one.randomness("b").random() == other.randomness("b").random()
     assert World(4).random() != World(3).random()
+
+
+def test_what_is_sent_at_once_shares_the_bandwidth() -> None:
+    """A piece goes when those before it have gone: five of a second each take five seconds."""
+    world = World()
+    Network(world, latency=0.25, bandwidth=1000)
+    pieces = [(0.0, b"x" * 1000)] * 5
+    Host(world, "10.0.0.1:80", Reply(pieces=pieces))
+
+    def program() -> ops.Program[int]:
+        stream = yield ops.Connect(ADDRESS, inf)
+        yield ops.Send(stream, GET, inf)
+        got = 0
+        while got < 5000:
+            data: bytes = yield ops.Receive(stream, 1 << 16, inf)
+            got += data.count(b"x")
+        return got
+
+    assert world.run(program()) == 5000
+    assert world.now == pytest.approx(5.0 + 4 * 0.25, abs=0.1)
+
+
+def test_a_lost_syn_is_repeated_after_a_second() -> None:
+    """As Linux does it: who connects knows no round trip yet, and waits longer."""
+    world = World(seed=1)
+    Network(world, latency=0.01, loss=0.5)
+    Host(world, "10.0.0.1:80")
+    took = set()
+    for _ in range(50):
+        began = world.now
+        world.run(connect()).close()
+        took.add(round(world.now - began, 2))
+    assert {0.02, 1.02} <= took
+    assert all(seconds % 1 == pytest.approx(0.02) for seconds in took)
+
+
+def connect() -> ops.Program[Any]:
+    """Connect and return the stream."""
+    return (yield ops.Connect(ADDRESS, inf))
+
+
+def test_ended_programs_are_not_kept_until_their_deadline() -> None:
+    """However far away deadlines are, a long run needs no more memory than a short one."""
+    world = World()
+    host = Host(world, "10.0.0.1:80")
+
+    def call() -> ops.Program[None]:
+        stream = yield ops.Connect(ADDRESS, inf)
+        yield ops.RoundTrip(stream, GET, 1 << 16, 1e9)
+        stream.close()
+
+    for _ in range(10_000):
+        world.run(call())
+    assert host.served == 10_000
+    assert int(repr(world).split()[4]) < 3000
+
+
+def test_time_does_not_go_back() -> None:
+    """To advance by less than nothing is refused."""
+    with pytest.raises(ValueError, match="seconds must be 0 or more, not -1"):
+        World().advance(-1)
+
+
+def test_programs_of_several_threads_follow_each_other() -> None:
+    """Threads that run programs in one world get the answers that are theirs."""
+    world = World()
+    Host(world, "10.0.0.1:80", lambda asked: Reply(body=asked.target.encode(), after=1.0))
+
+    def call(number: int) -> ops.Program[bytes]:
+        stream = yield ops.Connect(ADDRESS, inf)
+        answer: bytes = yield ops.RoundTrip(stream, b"GET /%d HTTP/1.1\r\n\r\n" % number, 999, inf)
+        stream.close()
+        return answer.partition(b"\r\n\r\n")[2]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: world.run(call(number)), range(400)))
+    assert answers == [b"/%d" % number for number in range(400)]
+    assert world.now == 400

@@ -337,3 +337,32 @@ def test_a_wrong_service_is_named(options: Any, message: str) -> None:
     """A ValueError tells the field and the value."""
     with pytest.raises(ValueError, match=message):
         Service(**options)
+
+
+def test_the_abandoned_keep_nobody_out_of_the_queue() -> None:
+    """Where abandoned work is dropped, who leaves the queue makes room for others."""
+    world, host = world_of(Service(10.0, workers=1, queue=2, abandoned="drop"))
+    first = world.start(call())
+    leaving = [world.start(call(deadline=1.0)) for _ in range(2)]
+    world.advance(2)
+    assert statuses(leaving) == ["TimeoutError", "TimeoutError"]
+    assert host.queued == 0
+    later = [world.start(call()) for _ in range(3)]
+    world.advance(100)
+    assert statuses([first, *later]) == [200, 200, 200, 503]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"status": 99}, "status must be a code from 200 to 999, not 99"),
+        ({"status": True}, "status must be a code"),
+        ({"body": "text"}, "body must be bytes, not 'text'"),
+        ({"after": -1}, "after must be at least 0 seconds, not -1"),
+        ({"fate": "burn"}, "fate must be one of 'answer', 'reset', 'close', 'cut' or an OSError"),
+    ],
+)
+def test_a_wrong_reply_is_named(options: dict[str, Any], message: str) -> None:
+    """A ValueError tells the field and the value, where the reply is made."""
+    with pytest.raises(ValueError, match=message):
+        Reply(**options)

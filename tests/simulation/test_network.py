@@ -102,7 +102,7 @@ def test_everything_may_change() -> None:
     assert ask("b", "client", 0) == pytest.approx(0.2)
     network.slow("b", 1)
     network.bandwidth = 1000
-    assert ask("client", "b", 500) == pytest.approx(0.52)
+    assert ask("client", "b", 500) == 0.02  # how long the sending takes is the connection's
     assert repr(network) == "<Network Constant(seconds=0.02), 0 partitions>"
 
 

@@ -81,3 +81,17 @@ def test_where_it_cannot_be_written(tmp_path: Path) -> None:
     """A picture that cannot be written is an OSError."""
     with pytest.raises(OSError, match="No such file"):
         plot(report(), tmp_path / "missing" / "a.png")
+
+
+def test_what_looks_like_a_formula(tmp_path: Path) -> None:
+    """Titles and names are drawn as they are written."""
+    odd = Report("a $5_$ storm", "", 0, (replace(made(), name="$_$"),))
+    plot(odd, tmp_path / "a.svg")
+    assert "<!-- a $5_$ storm -->" in (tmp_path / "a.svg").read_text("utf-8")
+
+
+def test_the_longest_variant_is_drawn_whole(tmp_path: Path) -> None:
+    """All variants share the time of the longest, in whichever order they come."""
+    short = replace(made("short"), duration=2.0)
+    text = drawn(tmp_path / "a.svg", made("long"), short)
+    assert "<!-- 10 -->" in text

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -156,3 +159,76 @@ def test_progress_is_told() -> None:
     passed: list[float] = []
     run(lively(), passed.append)
     assert sum(passed) == 16.0
+
+
+def test_shared_answers_are_one_attempt() -> None:
+    """Identical calls that share an answer are not counted as an attempt each."""
+    made = simulate(variant(load={"rate": 500.0}, policy={"coalesce": True}))
+    assert made.whole.good == made.whole.offered > 1000
+    assert made.whole.attempts == made.requests < made.whole.offered / 2
+
+
+@pytest.mark.parametrize("fallback", [{"value": "nothing"}, {"stale": 60.0}])
+def test_fallbacks(fallback: dict[str, Any]) -> None:
+    """A call that ends in its fallback went well for who made it, and its attempts are known."""
+    made = simulate(
+        variant(
+            fault=[{"kind": "crash", "at": 2.0}],
+            policy={"fallback": fallback, "breaker": False, "retry": False},
+        )
+    )
+    assert made.whole.good == made.whole.offered
+    assert made.whole.per_call == pytest.approx(1.0)
+
+
+def test_the_attempts_of_calls_that_never_end() -> None:
+    """What a call without end has tried counts as well."""
+    made = simulate(
+        variant(fault=[{"kind": "freeze", "at": 2.0}], policy={"timeout": False, "limit": False})
+    )
+    assert made.whole.per_call == pytest.approx(1.0)
+
+
+def test_an_ejection_between_two_looks_is_seen() -> None:
+    """What is out for a moment only counts in the period of that moment."""
+    made = simulate(
+        variant(
+            duration=8.0,
+            interval=4.0,
+            hosts={"count": 2},
+            fault=[{"kind": "crash", "hosts": 1, "at": 1.0, "until": 1.5}],
+            clients={"ejection": {"base": 1.0}},
+            policy={"breaker": {"open_for": 1.0}},
+        )
+    )
+    assert [(period.ejected, period.open) for period in made.periods] == [(1.0, 1.0), (0.0, 0.0)]
+
+
+def test_a_period_that_is_partly_in_a_fault() -> None:
+    """It is in no other phase: before and after the fault all is well."""
+    fault = [{"kind": "crash", "at": 1.5, "until": 2.5}]
+    made = simulate(variant(fault=fault, policy={"retry": False, "breaker": False}))
+    assert {name: (phase.start, phase.end) for name, phase in made.phases.items()} == {
+        "before": (0.0, 1.0),
+        "during": (1.0, 3.0),
+        "after": (3.0, 4.0),
+    }
+    assert made.phases["before"].failed == 0
+
+
+def test_the_hash_of_strings_changes_nothing() -> None:
+    """The same seed gives the same report in every process."""
+    code = (
+        "import json; from tests.simulation.test_run import lively, run;"
+        "print(json.dumps(run(lively()).as_json()))"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1] != b""

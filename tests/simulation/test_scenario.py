@@ -91,6 +91,23 @@ def test_some_variants_and_another_seed() -> None:
             {"hosts": {"count": 3}, "fault": [{"kind": "crash"}, {"kind": "crash", "hosts": 4}]},
             r"fault\[1\].hosts must be a number from 1 to 3, not 4",
         ),
+        (
+            {"fault": [{"kind": "crash", "hosts": [0, 0]}]},
+            r"fault\[0\].hosts must be different numbers, not \[0, 0\]",
+        ),
+        (
+            {"duration": 5, "fault": [{"kind": "crash", "at": 5}]},
+            r"fault\[0\].at must be earlier than the end, which is at 5, not 5",
+        ),
+        (
+            {"fault": [{"kind": "partition", "at": 2, "until": 4}] * 2},
+            r"fault\[1\].at begins while fault\[0\], of the same kind, lasts at the same host",
+        ),
+        (
+            {"duration": 5, "warmup": 5},
+            "warmup must be shorter than the duration, which is 5, not 5",
+        ),
+        ({"variants": {"a": {}}}, r"variants is an unknown key; did you mean variant\?"),
         ({"variant": 5}, "variant must be a table, not 5"),
         ({"variant": {"a": 5}}, "variant.a must be a table, not 5"),
         (
@@ -129,3 +146,14 @@ def test_examples_can_be_read(path: Path) -> None:
 def test_there_are_examples() -> None:
     """The examples are found."""
     assert len(EXAMPLES) == 5
+
+
+def test_faults_that_do_not_overlap() -> None:
+    """One kind of fault may follow itself, be at other hosts, and go with other kinds."""
+    faults = [
+        {"kind": "slow", "factor": 2.0, "hosts": [0], "at": 1.0, "until": 2.0},
+        {"kind": "slow", "factor": 3.0, "hosts": [0], "at": 2.0, "until": 3.0},
+        {"kind": "slow", "factor": 4.0, "hosts": [1], "at": 1.0},
+        {"kind": "freeze", "hosts": [0], "at": 1.0, "until": 2.0},
+    ]
+    assert len(Scenario.from_dict({"fault": faults}).variants[""].fault) == 4

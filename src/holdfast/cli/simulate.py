@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -40,7 +41,9 @@ Examples:
     metavar="NAME",
     help="Run this variant only. Once for each.",
 )
-@click.option("--seed", type=int, metavar="N", help="Another seed than the scenario's.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", help="Another seed than the scenario's."
+)
 @click.option(
     "--every",
     type=click.FloatRange(min=0, min_open=True),
@@ -100,11 +103,16 @@ def _read(path: str, variants: Sequence[str], seed: int | None) -> Scenario:
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror or error}.") from None
     except ValueError as error:
-        raise click.UsageError(f"{path}: {error}.") from None
+        raise click.UsageError(f"{path}: {_sentence(error)}") from None
     try:
         return scenario.chosen(variants, seed)
     except ValueError as error:
         raise click.BadParameter(f"{error}.", param_hint="--variant") from None
+
+
+def _sentence(error: ValueError) -> str:
+    text = str(error)
+    return text if text.endswith(("?", ".")) else f"{text}."
 
 
 def _check(picture: str) -> None:
@@ -113,6 +121,9 @@ def _check(picture: str) -> None:
     if not picture.lower().endswith(TYPES):
         known = ", ".join(TYPES)
         raise click.BadParameter(f"{picture} does not end in {known}.", param_hint="--plot")
+    folder = Path(picture).parent
+    if not folder.is_dir():
+        raise click.BadParameter(f"there is no folder {folder}.", param_hint="--plot")
 
 
 def _run(scenario: Scenario) -> Report:

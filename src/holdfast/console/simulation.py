@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -14,10 +16,12 @@ from holdfast.console.consoles import printable
 from holdfast.simulation.metrics import QUANTILES
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from holdfast.simulation.metrics import Period
-    from holdfast.simulation.report import Report
+    from holdfast.simulation.report import Outcome, Report
 
 __all__ = ["simulation_tables"]
 
@@ -29,12 +33,15 @@ _COLUMNS = ("good/s", "failed", "att.", *QUANTILES, "out", "open")
 _BESIDE = ("good/s", "att.", "p99", "out")
 _MANY_BESIDE = ("good/s", "p99")
 _FEW = 2
+#: Columns between tables.
+_GAP = 3
 
 
 def simulation_tables(report: Report, every: float | None = None) -> RenderableType:
     """Return the phases and the course of a simulation; ``every`` is seconds a row."""
     first = report.outcomes[0]
     step = every or _step(first.duration, first.periods[0].seconds)
+    step = first.coarser(step)[0].seconds  # a row is of whole periods
     parts: list[RenderableType] = [Text(printable(report.title), "bold")]
     if report.description:
         parts.append(Text(printable(report.description)))
@@ -72,48 +79,99 @@ def _phases(report: Report) -> Table:
     names = dict.fromkeys(name for outcome in report.outcomes for name in outcome.phases)
     for name in names:
         rows = [
-            (outcome.name, outcome.phases[name])
+            (printable(outcome.name), outcome.phases[name])
             for outcome in report.outcomes
             if name in outcome.phases
         ]
-        span = f"{name}, {rows[0][1].start:g}–{rows[0][1].end:g} s"
+        spans = [f", {period.start:g}–{period.end:g} s" for _, period in rows]
+        alike = len(set(spans)) == 1
         if several:
-            table.add_row(Text(span, "bold"))
-        for variant, period in rows:
-            first = Text(f" {printable(variant)}" if several else span)
+            table.add_row(Text(name + spans[0] * alike, "bold"))
+        for (variant, period), span in zip(rows, spans, strict=True):
+            first = Text(variant + span * (not alike) if several else name + span)
             cells = [_cell(column, period) for column in ("calls/s", *_COLUMNS)]
-            table.add_row(first, *cells)
+            table.add_row(Padding(first, (0, 0, 0, int(several))), *cells)
         table.rows[-1].end_section = several
     return table
 
 
-def _course(report: Report, step: float) -> Table:
-    """Return a grid of tables: what is common to all variants, then one of each."""
-    several = len(report.outcomes) > 1
-    rows = [outcome.coarser(step) for outcome in report.outcomes]
-    grid = Table.grid(padding=(0, 3, 0, 0))
+def _course(report: Report, step: float) -> RenderableType:
+    """Return what happened over time: of all variants beside each other, if they are alike."""
     labels = _labels(report)
-    common = _table(" " if several else None)
-    common.add_column("from s", justify="right")
-    common.add_column("", style="yellow")
-    common.add_column("calls/s", justify="right")
-    for period in rows[0]:
-        common.add_row(
-            f"{period.start:g}", _marks(report, labels, period), _cell("calls/s", period)
-        )
-    tables = [common]
+    rows = [outcome.coarser(step) for outcome in report.outcomes]
+    if len({_offered(*pair) for pair in zip(report.outcomes, rows, strict=True)}) > 1:
+        parts: list[RenderableType] = []
+        for outcome, periods in zip(report.outcomes, rows, strict=True):
+            table = _one(outcome, periods, _COLUMNS)
+            parts += [_Beside(_common(outcome, periods, labels), [table]), ""]
+        return Group(*parts[:-1])
     columns = _COLUMNS
-    if several:
+    if len(report.outcomes) > 1:
         columns = _BESIDE if len(report.outcomes) <= _FEW else _MANY_BESIDE
-    for outcome, periods in zip(report.outcomes, rows, strict=True):
-        name = printable(outcome.name)
-        table = _table(name if several else None)
-        table.min_width = len(name)
-        for column in columns:
-            table.add_column(column, justify="right")
-        for period in periods:
-            table.add_row(*(_cell(column, period) for column in columns))
-        tables.append(table)
+    return _Beside(
+        _common(report.outcomes[0], rows[0], labels),
+        [
+            _one(outcome, periods, columns)
+            for outcome, periods in zip(report.outcomes, rows, strict=True)
+        ],
+    )
+
+
+def _offered(outcome: Outcome, periods: Sequence[Period]) -> tuple[object, ...]:
+    """Return what the variants must have in common to be shown beside each other."""
+    return (outcome.shades, *((period.start, period.end, period.offered) for period in periods))
+
+
+def _common(outcome: Outcome, periods: Sequence[Period], labels: dict[str, str]) -> Table:
+    """Return the table of times, faults and load."""
+    table = _table(" " if outcome.name else None)
+    table.add_column("from s", justify="right")
+    table.add_column("", style="yellow")
+    table.add_column("calls/s", justify="right")
+    for period in periods:
+        marks = _marks(outcome, labels, period)
+        table.add_row(f"{period.start:g}", marks, _cell("calls/s", period))
+    return table
+
+
+def _one(outcome: Outcome, periods: Sequence[Period], columns: Sequence[str]) -> Table:
+    """Return the table of one variant."""
+    name = printable(outcome.name)
+    table = _table(name or None)
+    table.min_width = len(name)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for period in periods:
+        table.add_row(*(_cell(column, period) for column in columns))
+    return table
+
+
+class _Beside:
+    """Tables beside each other, and those for which there is no room below them."""
+
+    def __init__(self, common: Table, tables: Sequence[Table]) -> None:
+        self._common = common
+        self._tables = tables
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        def width(table: Table) -> int:
+            return Measurement.get(console, options, table).maximum + _GAP
+
+        row, left = [self._common], options.max_width + _GAP - width(self._common)
+        for table in self._tables:
+            if width(table) > left and len(row) > 1:
+                yield from (_grid(row), "")
+                row, left = [self._common], options.max_width + _GAP - width(self._common)
+            row.append(table)
+            left -= width(table)
+        yield _grid(row)
+
+
+def _grid(tables: Iterable[Table]) -> Table:
+    tables = list(tables)
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
     for _ in tables:
         grid.add_column()
     grid.add_row(*tables)
@@ -126,11 +184,10 @@ def _labels(report: Report) -> dict[str, str]:
     return {label: chr(ord("A") + number % 26) for number, label in enumerate(labels)}
 
 
-def _marks(report: Report, labels: dict[str, str], period: Period) -> str:
+def _marks(outcome: Outcome, labels: dict[str, str], period: Period) -> str:
     """Return the letters of the faults that there were in a period."""
     struck = {
         labels[shade.label]
-        for outcome in report.outcomes
         for shade in outcome.shades
         if shade.start < period.end and period.start < shade.end
     }
@@ -159,20 +216,25 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _legend(report: Report, step: float) -> Text:
-    first = report.outcomes[0]
-    each = ", on average of the clients" if first.clients > 1 else ""
+    outcomes = report.outcomes
+    each = ", on average of the clients" if any(one.clients > 1 for one in outcomes) else ""
+    seconds = "/".join(dict.fromkeys(f"{one.duration:g}" for one in outcomes))
+    clients = _count((one.clients for one in outcomes), "client")
+    hosts = _count((one.hosts for one in outcomes), "host")
     text = Text()
     for label, mark in _labels(report).items():
         text.append(f"{mark}  {printable(label)}\n", "yellow")
     text.append(
-        f"{first.duration:g} s, {_count(first.clients, 'client')}, {_count(first.hosts, 'host')}, "
-        f"seed {report.seed}; {step:g} s a row. att.: attempts a call; p50, p99, p99.9: latency in "
-        "ms of the calls that went well; out, open: the most hosts that were ejected, and whose "
-        f"circuit was open, at one time{each}.",
+        f"{seconds} s, {clients}, {hosts}, seed {report.seed}; {step:g} s a row. att.: attempts a "
+        "call; p50, p99, p99.9: latency in ms of the calls that went well; out, open: the most "
+        f"hosts that were ejected, and whose circuit was open, at one time{each}.",
         "dim",
     )
     return text
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'s' * (number != 1)}"
+def _count(numbers: Iterable[int], name: str) -> str:
+    """Return how many there are, of each variant where they differ."""
+    different = list(dict.fromkeys(numbers))
+    shown = "/".join(f"{number:,}" for number in different)
+    return f"{shown} {name}{'s' * (different != [1])}"

@@ -8,7 +8,7 @@ program takes part as a `Task`; each of its operations ends by an event of its o
 that run at the same time take turns at every operation. Nothing here reads a clock, an address in
 memory or a hash of a string: the same seed gives the same history.
 
-A world is of one thread. Its programs are the ones that run in production.
+Programs that several threads run follow each other. They are the ones that run in production.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from __future__ import annotations
 import errno
 import os
 import random
-import socket
-from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from zlib import crc32
 
 from holdfast import ops
 from holdfast.drivers.simulated_asyncio import Bridge
-from holdfast.drivers.simulated_dialing import knock
+from holdfast.drivers.simulated_operations import PERFORM, await_data
+from holdfast.drivers.simulated_pipes import FIRST_RETRY
 from holdfast.drivers.simulated_streams import Connection, Peer, Stream
-from holdfast.drivers.simulated_tasks import EndlessWait, Group, Task
+from holdfast.drivers.simulated_tasks import EndlessWait, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,12 +40,26 @@ T = TypeVar("T")
 #: Added to an event's number, so that it comes after all others of its time.
 _LATE = 1 << 60
 
+#: As many alarms of tasks that are over are not worth a look at all events.
+_STALE = 1000
+
 
 class Network(Protocol):
-    """What lies between those who connect and the hosts; each is known by a name."""
+    """What lies between those who connect and the hosts; each is known by a name.
 
-    def delay(self, source: str, target: str, size: int) -> float:
-        """Return after how many seconds so many bytes arrive; infinity when they are lost."""
+    ``bandwidth``: bytes a second of each direction of a connection.
+    """
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second; infinity where sending takes no time."""
+
+    def delay(self, source: str, target: str, size: int, again: float) -> float:
+        """Return after how many seconds so many bytes arrive; infinity when they are cut off.
+
+        ``again``: after how many seconds they are sent again when they are lost once. How long
+        they take to be sent, by the bandwidth, is no part of it.
+        """
 
     def refuses(self, source: str, target: str) -> bool:
         """Tell whether a connection is refused on the way."""
@@ -54,7 +68,9 @@ class Network(Protocol):
 class Instant:
     """The network that takes no time and loses nothing."""
 
-    def delay(self, source: str, target: str, size: int) -> float:
+    bandwidth = inf
+
+    def delay(self, source: str, target: str, size: int, again: float) -> float:
         """Return zero."""
         return 0.0
 
@@ -104,25 +120,14 @@ class World:
         self.names: dict[str, Sequence[str]] = {}
         #: Hosts without power: nothing reaches them, nothing comes from them.
         self.dark: set[str] = set()
-        self._known: set[str] = set()  # every address that ever listened
+        self.known: set[str] = set()  # every address that ever listened
         self.listeners: dict[str, Listener] = {}
+        self.stale = 0  # alarms of tasks that are over
         self._events: list[tuple[float, int, Callable[[Any, Any], None], Any, Any]] = []
         self._order = count().__next__
-        self._number = count(1).__next__
-        self._bridge = Bridge(self)
-        self._perform: dict[type, Callable[[Task, Any], None]] = {
-            ops.RoundTrip: self._round_trip,
-            ops.Send: self._send,
-            ops.Receive: self._receive,
-            ops.ReceiveInto: self._receive,
-            ops.Sleep: self._sleep,
-            ops.Wait: self._wait,
-            ops.Invoke: self._invoke,
-            ops.Connect: self._connect,
-            ops.Resolve: self._resolve,
-            ops.All: self._together,
-            ops.First: self._together,
-        }
+        self.number = count(1).__next__
+        self.bridge = Bridge(self)
+        self._running = RLock()
 
     def __repr__(self) -> str:
         return f"<World at {self.now:g} s, {len(self._events)} events to come>"
@@ -146,15 +151,16 @@ class World:
         ``source`` names who runs it, for the network. Raises what the program raises, and
         EndlessWait when nothing is left to happen.
         """
-        task = self.start(program, source=source)
-        try:
-            while not task.done:
-                if not self._events:
-                    raise EndlessWait(self.waits(task))
-                self.happen()
-        except BaseException:
-            task.cancel()
-            raise
+        with self._running:
+            task = self.start(program, source=source)
+            try:
+                while not task.done:
+                    if not self._events:
+                        raise EndlessWait(self.waits(task))
+                    self.happen()
+            except BaseException:
+                task.cancel()
+                raise
         return task.result()  # type: ignore[no-any-return]
 
     async def arun(self, program: ops.Program[T], source: str = "client") -> T:
@@ -163,7 +169,7 @@ class World:
         Time goes on when every program waits and the event loop has nothing else to do. What a
         function of the user's returns is awaited.
         """
-        return await self._bridge.run(program, source)  # type: ignore[no-any-return]
+        return await self.bridge.run(program, source)  # type: ignore[no-any-return]
 
     def start(
         self,
@@ -173,12 +179,14 @@ class World:
         source: str = "client",
     ) -> Task:
         """Start a program, which goes on whenever time does; ``done`` is called at its end."""
-        task = Task(self, program, source, self._number(), done)
+        task = Task(self, program, source, self.number(), done)
         self.push(self.now, Task.begin, task, None)
         return task
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and happen what happens until then."""
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
         self.run_until(self.now + seconds)
 
     def run_until(self, time: float) -> None:
@@ -201,7 +209,7 @@ class World:
         """
         if address in self.listeners:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        self._known.add(address)
+        self.known.add(address)
         listener = self.listeners[address] = Listener(accept)
         return listener
 
@@ -228,11 +236,11 @@ class World:
             self.history(f"{what} {_told(a)} {_told(b)}")
         function(a, b)
 
-    def delay(self, source: str, target: str, size: int) -> float:
+    def delay(self, source: str, target: str, size: int, again: float = FIRST_RETRY) -> float:
         """Return how long bytes are underway; infinity when they are lost."""
         if self.dark and (source in self.dark or target in self.dark):
             return inf
-        return self.network.delay(source, target, size)
+        return self.network.delay(source, target, size, again)
 
     def step(self, task: Task, value: Any) -> None:
         """Send a result into a program and perform what it asks for next."""
@@ -265,9 +273,9 @@ class World:
     def sent(self, task: Task) -> None:
         """Go on with a task all of whose data was taken."""
         if task.operation.__class__ is ops.Send:
-            self.push(self.now, _resume, task, task.turn)
+            self.push(self.now, Task.resume, task, task.turn)
         else:
-            self._await_data(task, task.operation)
+            await_data(task, task.operation)
 
     def receive(self, task: Task, turn: int) -> None:
         """Give a task what its stream has received."""
@@ -291,13 +299,11 @@ class World:
         """End a task's operation in an event of its own, now."""
         task.value = value
         task.error = error
-        self.push(self.now, _resume if error is None else _raise, task, task.turn)
+        self.push(self.now, Task.resume if error is None else Task.fail, task, task.turn)
 
     def waits(self, task: Task) -> str:
         """Say what a program waits for."""
         return f"nothing will ever end this wait: {task.described()}, at {self.now:g} s"
-
-    # How each operation is performed.
 
     def _begin(self, task: Task, operation: Any) -> None:
         task.operation = operation
@@ -305,7 +311,7 @@ class World:
             task.cancel(task.reason)
             return
         try:
-            self._perform[operation.__class__](task, operation)
+            PERFORM[operation.__class__](task, operation)
         except Exception as error:
             self.later(task, error=error)
 
@@ -316,129 +322,22 @@ class World:
             task.alarm = deadline
             heappush(self._events, (deadline, _LATE + self._order(), Task.ring, task, deadline))
 
-    def _round_trip(self, task: Task, operation: ops.RoundTrip) -> None:
-        if operation.deadline <= self.now:
-            raise TimeoutError
-        stream: Any = operation.stream
-        stream.check()
-        data = operation.data
-        if data.__class__ is not bytes:
-            data = bytes(data)
-        if stream.send(data, task):
-            self._await_data(task, operation)
-        else:
-            self.until(task, operation.deadline)
+    def forget_alarm(self) -> None:
+        """Note that an alarm is of no use any more; when most events are such, they are dropped.
 
-    def _send(self, task: Task, operation: ops.Send) -> None:
-        if operation.deadline <= self.now:
-            raise TimeoutError
-        stream: Any = operation.stream
-        stream.check()
-        if stream.send(bytes(operation.data), task):
-            self.push(self.now, _resume, task, task.turn)
-        else:
-            self.until(task, operation.deadline)
-
-    def _receive(self, task: Task, operation: ops.Receive | ops.ReceiveInto) -> None:
-        if operation.deadline <= self.now:
-            raise TimeoutError
-        self._await_data(task, operation)
-
-    def _await_data(
-        self, task: Task, operation: ops.RoundTrip | ops.Receive | ops.ReceiveInto
-    ) -> None:
-        stream: Any = operation.stream
-        if stream.pieces or stream.ended or stream.closed:
-            self.push(self.now, self.receive, task, task.turn)
-            return
-        task.limit = -1 if isinstance(operation, ops.ReceiveInto) else operation.limit
-        stream.waiter = task
-        self.until(task, operation.deadline)
-
-    def _sleep(self, task: Task, operation: ops.Sleep) -> None:
-        until = operation.until
-        if until < inf:
-            if until < self.now or ops.instant:
-                until = self.now
-            self.push(until, _resume, task, task.turn)
-
-    def _wait(self, task: Task, operation: ops.Wait) -> None:
-        turn = task.turn
-        if operation.signal.listen(partial(self._fired, task, turn)):
-            self.push(self.now, _resume, task, turn)
-        elif operation.deadline <= self.now:
-            operation.signal.listen(None)
-            raise TimeoutError
-        else:
-            self.until(task, operation.deadline)
-
-    def _fired(self, task: Task, turn: int) -> None:
-        self.push(self.now, _resume, task, turn)
-
-    def _invoke(self, task: Task, operation: ops.Invoke) -> None:
-        task.running = True  # as long as what it calls
-        try:
-            value = operation.function(*operation.arguments)
-        except Exception as error:
-            self.later(task, error=error)
-            return
-        finally:
-            task.running = False
-        if task.closing:
-            task.cancel(task.reason)
-        elif task.asynchronous and hasattr(value, "__await__"):
-            self._bridge.wait(task, value)
-            self.until(task, operation.deadline)
-        else:
-            self.later(task, value)
-
-    def _resolve(self, task: Task, operation: ops.Resolve) -> None:
-        host = operation.host
-        addresses = self.names.get(host)
-        if addresses is None and _address(host, operation.port) in self._known:
-            addresses = [host]
-        if addresses is None:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        self.later(task, [(_family(name), (name, operation.port)) for name in addresses])
-
-    def _connect(self, task: Task, operation: ops.Connect) -> None:
-        if operation.deadline <= self.now:
-            raise TimeoutError
-        family, address = operation.address
-        name = f"unix:{address}" if family == socket.AF_UNIX else _address(*address[:2])
-        task.target = name
-        task.origin = operation.source[0] if operation.source is not None else task.source
-        task.tries = 0
-        self.until(task, operation.deadline)
-        knock(task, task.turn)
-
-    def _together(self, task: Task, operation: ops.All | ops.First) -> None:
-        first = isinstance(operation, ops.First)
-        if not operation.programs:
-            if first:
-                raise ValueError("First needs a program")
-            self.later(task, [])
-            return
-        task.children = Group(task, first)
-        for program in operation.programs:
-            child = Task(self, program, task.source, self._number(), None, task.children)
-            child.asynchronous = task.asynchronous
-            task.children.tasks.append(child)
-            self.push(self.now, Task.begin, child, None)
-        task.children.left = len(task.children.tasks)
+        Else each call would be kept until its deadline, which may be hours after its end.
+        """
+        self.stale += 1
+        if self.stale > _STALE and self.stale * 2 > len(self._events):
+            self.stale = 0
+            self._events[:] = [event for event in self._events if not _void(event)]
+            heapify(self._events)
 
 
-def _resume(task: Task, turn: int) -> None:
-    if turn == task.turn:
-        value, task.value = task.value, None
-        task.world.step(task, value)
-
-
-def _raise(task: Task, turn: int) -> None:
-    if turn == task.turn:
-        error, task.error = task.error, None
-        assert error is not None
-        task.world.throw(task, error)
+def _void(event: tuple[float, int, Callable[[Any, Any], None], Any, Any]) -> bool:
+    """Tell whether an event is an alarm that nobody needs."""
+    at, _, function, task, _ = event
+    return function is Task.ring and (task.done or task.alarm != at)
 
 
 def _call(function: Callable[..., object], arguments: Sequence[Any]) -> None:
@@ -454,11 +353,3 @@ def _told(argument: Any) -> str:
     if isinstance(argument, Stream | Connection | OSError | int | float | str):
         return repr(argument)
     return getattr(argument, "__qualname__", type(argument).__name__)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _family(address: str) -> int:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET

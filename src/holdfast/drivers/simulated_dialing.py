@@ -26,8 +26,8 @@ def knock(task: Task, turn: int) -> None:
         return
     world, name, source = task.world, task.target, task.origin
     listener = world.listeners.get(name)
-    there = world.delay(source, name, 0)
-    back = world.delay(name, source, 0) if there < inf else inf
+    there = world.delay(source, name, 0, _FIRST_SYN)
+    back = world.delay(name, source, 0, _FIRST_SYN) if there < inf else inf
     took = there + back + (listener.after if listener is not None else 0.0)
     if took < inf:
         world.push(world.now + took, _answered, task, turn)

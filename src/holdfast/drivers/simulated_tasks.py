@@ -162,12 +162,28 @@ class Task:
         if not self.done and self.turn == 0:
             self.world.step(self, None)
 
+    def resume(self, turn: int) -> None:
+        """Go on with what was kept for the program in ``value``, unless its turn is over."""
+        if turn == self.turn:
+            value, self.value = self.value, None
+            self.world.step(self, value)
+
+    def fail(self, turn: int) -> None:
+        """Go on with the error that was kept for the program, unless its turn is over."""
+        if turn == self.turn:
+            error, self.error = self.error, None
+            assert error is not None
+            self.world.throw(self, error)
+
     def ring(self, at: float) -> None:
         """Look whether the operation took too long."""
         if self.alarm != at:  # an earlier one was set meanwhile
             return
         self.alarm = inf
-        if self.done or self.deadline == inf:
+        if self.done:
+            self.world.stale -= 1
+            return
+        if self.deadline == inf:
             return
         if self.deadline > at:
             self.world.until(self, self.deadline)
@@ -208,6 +224,8 @@ class Task:
     def _finish(self) -> None:
         self.done = True
         self.operation = None
+        if self.alarm < inf:
+            self.world.forget_alarm()
         if self.group is not None:
             self.group.over(self)
         elif self.on_done is not None:

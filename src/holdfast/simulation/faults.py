@@ -62,7 +62,7 @@ class Fault(Spec):
     - ``"restart"``: ``batch`` of them at a time, ``every`` so many seconds, are ``down`` for so
       many seconds, one batch after the other, until all were. What they serve then is lost.
 
-    Faults of one kind are not to overlap at one host: the end of one is the end of both.
+    Faults of one kind must not overlap at one host.
     """
 
     kind: Kind
@@ -120,6 +120,8 @@ class Fault(Spec):
         if isinstance(chosen, tuple):
             if not chosen or any(not 0 <= number < count for number in chosen):
                 raise wrong(self, "hosts", f"must be numbers from 0 to {count - 1}", list(chosen))
+            if len(set(chosen)) < len(chosen):
+                raise wrong(self, "hosts", "must be different numbers", list(chosen))
             return chosen
         if isinstance(chosen, float):
             if not 0 < chosen <= 1:
@@ -128,6 +130,12 @@ class Fault(Spec):
         if not 1 <= chosen <= count:
             raise wrong(self, "hosts", f"must be a number from 1 to {count}", chosen)
         return tuple(range(chosen))
+
+    def overlaps(self, other: Fault, count: int) -> bool:
+        """Tell whether both are of one kind and at some host at the same time."""
+        if self.kind != other.kind or not set(self.struck(count)) & set(other.struck(count)):
+            return False
+        return self.at < other.end(count) and other.at < self.end(count)
 
     def end(self, count: int) -> float:
         """Return when it is over among so many hosts; infinity when it never is."""

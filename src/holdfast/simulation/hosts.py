@@ -222,9 +222,7 @@ class Host:
                 self._reply(self._queue.popleft(), service)
             return
         while self._queue and self.busy < service.workers:
-            job = self._queue.popleft()
-            if job.session is not None or service.abandoned == "waste":
-                self._work(job, service)
+            self._work(self._queue.popleft(), service)
 
     def _finish(self, job: Job, reply: Reply) -> None:
         if self.frozen:
@@ -250,6 +248,10 @@ class Host:
             return
         job.session = None
         service = self.behaviour
-        if job.working and isinstance(service, Service) and service.abandoned == "drop":
+        if not isinstance(service, Service) or service.abandoned != "drop":
+            return
+        if job.working:
             job.working = False
             self._free()
+        elif job in self._queue:
+            self._queue.remove(job)  # it keeps nobody else out

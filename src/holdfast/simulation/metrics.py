@@ -60,7 +60,7 @@ class Period:
     ``offered`` calls arrived, ``good`` were answered without an error, ``failed`` were not;
     ``attempts`` were made for all of them. ``latency``: of the good ones. ``errors``: how many
     failed by what. ``ejected``, ``open``: how many hosts were ejected, and had an open circuit,
-    at most, on average of all clients.
+    on average of all clients: the most at any moment.
     """
 
     __slots__ = (
@@ -166,6 +166,10 @@ class Meter:
 
     def arrived(self, time: float) -> Period:
         """Count a call that arrives, and return the period that its outcome belongs to."""
-        period = self.periods[min(int(time / self._interval), len(self.periods) - 1)]
+        period = self.at(time)
         period.offered += 1
         return period
+
+    def at(self, time: float) -> Period:
+        """Return the period that a time is in; the last one for all that is later."""
+        return self.periods[min(int(time / self._interval), len(self.periods) - 1)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from holdfast.drivers.simulated_pipes import FIRST_RETRY
 from holdfast.simulation.distributions import Constant, Seconds, distribution
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Network"]
 
-#: Seconds to a retransmission: Linux's least (TCP_RTO_MIN), which fast networks have.
-RETRANSMISSION = 0.2
-
 #: No packet is lost more often in a row; what is lost longer is a partition.
 _LOST_AT_MOST = 10
 
@@ -30,7 +28,8 @@ class Network:
     """What lies between clients and hosts; made for one world, which then goes through it.
 
     ``latency``: of one way, seconds or a distribution. ``loss``: the share of what is sent that is
-    lost, and sent again. ``bandwidth``: bytes a second of each connection, infinite by default.
+    lost, and sent again. ``bandwidth``: bytes a second of each direction of each connection,
+    infinite by default.
 
     Hosts are named by their addresses, clients by their source: ``client`` unless they say
     otherwise.
@@ -129,13 +128,16 @@ class Network:
 
     # What the world asks.
 
-    def delay(self, source: str, target: str, size: int) -> float:
-        """Return after how many seconds so many bytes arrive; infinity when they are cut off."""
+    def delay(self, source: str, target: str, size: int = 0, again: float = FIRST_RETRY) -> float:
+        """Return after how many seconds bytes arrive; infinity when they are cut off.
+
+        ``again``: after how many seconds they are sent again when they are lost once.
+        """
         if self._plain:
             latency = self._always
             if latency < 0.0:
                 latency = self._latency.sample(self._random.random)
-            return latency + size / self.bandwidth
+            return latency
         if self._cut(source, target):
             return inf
         links = self._links
@@ -147,13 +149,13 @@ class Network:
         for name in (target, source):
             arrives *= 1.0 - self._losses.get(name, 0.0)
         if arrives < 1.0:
-            wait = RETRANSMISSION
+            wait = again
             for _ in range(_LOST_AT_MOST):
                 if self._random.random() < arrives:
                     break
                 seconds += wait
                 wait *= 2
-        return seconds + size / self.bandwidth
+        return seconds
 
     def refuses(self, source: str, target: str) -> bool:
         """Tell whether a connection is refused."""

@@ -64,9 +64,10 @@ def plot(report: Report, path: str | PathLike[str]) -> None:
             sharey="row",
             height_ratios=list(rows.values()),
         )
-        figure.suptitle(report.title, fontsize=12, fontweight="bold")
+        figure.suptitle(report.title, fontsize=12, fontweight="bold", parse_math=False)
         for number, outcome in enumerate(report.outcomes):
             _column([row[number] for row in grid], outcome)
+        grid[0][0].set_xlim(0, max(outcome.duration for outcome in report.outcomes))
         for row, label in zip(grid, rows, strict=True):
             row[0].set_ylabel(label, fontsize=9)
             if label != "latency, ms":
@@ -90,8 +91,7 @@ def _column(axes: list[Axes], outcome: Outcome) -> None:
         for shade in outcome.shades:
             end = min(shade.end, outcome.duration)
             axis.axvspan(shade.start, end, color=_RED, alpha=0.12, linewidth=0)
-    axes[0].set_title(outcome.name, fontsize=10)
-    axes[0].set_xlim(0, outcome.duration)
+    axes[0].set_title(outcome.name, fontsize=10, parse_math=False)
     axes[-1].set_xlabel("seconds", fontsize=9)
     for number, shade in enumerate(outcome.shades):
         # Above all lines, because the axis leaves room for it; several below each other.

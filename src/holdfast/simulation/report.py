@@ -51,21 +51,22 @@ class Outcome:
     def phases(self) -> dict[str, Period]:
         """The time ``before`` the first fault, ``during`` faults, and ``after`` the last one.
 
-        Without faults, the ``whole`` run. The warm-up is in none of them.
+        Without faults, the ``whole`` run. The warm-up is in none of them, and a period that is
+        partly in a fault is in ``during``.
         """
         measured = [period for period in self.periods if period.start >= self.warmup]
-        if not self.shades:
-            spans = {"whole": (0.0, inf)}
-        else:
-            start = min(shade.start for shade in self.shades)
-            end = max(shade.end for shade in self.shades)
-            spans = {"before": (0.0, start), "during": (start, end), "after": (end, inf)}
-        found = {}
-        for name, (start, end) in spans.items():
-            within = [period for period in measured if start <= period.start < end]
-            if within:
-                found[name] = Period.of(within)
-        return found
+        phases: dict[str, list[Period]] = {}
+        start = min((shade.start for shade in self.shades), default=inf)
+        end = max((shade.end for shade in self.shades), default=inf)
+        for period in measured:
+            if not self.shades:
+                name = "whole"
+            elif period.end <= start:
+                name = "before"
+            else:
+                name = "during" if period.start < end else "after"
+            phases.setdefault(name, []).append(period)
+        return {name: Period.of(periods) for name, periods in phases.items()}
 
     def coarser(self, seconds: float) -> Sequence[Period]:
         """Return the periods put together into longer ones of about so many seconds."""

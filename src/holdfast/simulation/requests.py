@@ -18,6 +18,7 @@ __all__ = ["Asked", "Fate", "Head", "Reply", "head_of", "response_of", "size_of_
 Fate: TypeAlias = Literal["answer", "reset", "close", "cut"] | OSError
 
 _HEADER = re.compile(rb"\r\n([^:\r\n]+):[ \t]*([^\r\n]*)")
+_FATES: tuple[str, ...] = ("answer", "reset", "close", "cut")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 #: Heads that are remembered: those of clients that ask the same again.
@@ -73,6 +74,17 @@ class Reply:
     after: float = 0.0
     pieces: Sequence[tuple[float, bytes]] = ()
     fate: Fate = "answer"
+
+    def __post_init__(self) -> None:
+        if self.status.__class__ is not int or not 200 <= self.status <= 999:
+            raise ValueError(f"Reply: status must be a code from 200 to 999, not {self.status!r}")
+        if not isinstance(self.body, bytes | bytearray | memoryview):
+            raise ValueError(f"Reply: body must be bytes, not {self.body!r}")
+        if not self.after >= 0:
+            raise ValueError(f"Reply: after must be at least 0 seconds, not {self.after!r}")
+        if self.fate not in _FATES and not isinstance(self.fate, OSError):
+            fates = ", ".join(map(repr, _FATES))
+            raise ValueError(f"Reply: fate must be one of {fates} or an OSError, not {self.fate!r}")
 
 
 _heads: dict[bytes, Head] = {}

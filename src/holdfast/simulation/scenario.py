@@ -16,7 +16,7 @@ from holdfast.cluster.balancing import balancer_of
 from holdfast.cluster.core import EJECTION, POLICY
 from holdfast.cluster.health import Ejection
 from holdfast.policy import Policy
-from holdfast.policy.checks import at_least, choice, not_negative, positive, share
+from holdfast.policy.checks import at_least, choice, not_negative, positive, share, wrong
 from holdfast.policy.specs import Spec
 from holdfast.simulation.distributions import distribution
 from holdfast.simulation.faults import Fault
@@ -125,12 +125,26 @@ class Variant(Spec):
     def __post_init__(self) -> None:
         positive(self, "duration", "interval")
         not_negative(self, "warmup")
+        if self.warmup >= self.duration:
+            rule = f"must be shorter than the duration, which is {self.duration!r}"
+            raise wrong(self, "warmup", rule, self.warmup)
         for number, fault in enumerate(self.fault):
             try:
-                fault.struck(self.hosts.count)
+                self._check_fault(number, fault)
             except ValueError as error:
                 reason = str(error).partition(": ")[2]
                 raise ValueError(f"Variant: fault[{number}].{reason}") from None
+
+    def _check_fault(self, number: int, fault: Fault) -> None:
+        count = self.hosts.count
+        fault.struck(count)
+        if fault.at >= self.duration:
+            rule = f"must be earlier than the end, which is at {self.duration!r}"
+            raise wrong(fault, "at", rule, fault.at)
+        for earlier, other in enumerate(self.fault[:number]):
+            if fault.overlaps(other, count):
+                rule = f"begins while fault[{earlier}], of the same kind, lasts at the same host"
+                raise wrong(fault, "at", rule, fault.at)
 
 
 _COMMON = ("title", "description", "seed", "variant")
@@ -189,6 +203,8 @@ class Scenario:
     @classmethod
     def _read(cls, mapping: Mapping[str, Any]) -> Self:
         base = dict(mapping)
+        if "variant" not in base and "variants" in base:
+            raise ValueError("Variant: variants is an unknown key; did you mean variant?")
         about = _About.from_dict({name: base.pop(name) for name in _COMMON if name in base})
         common = Variant.from_dict(base)
         if not about.variant:
