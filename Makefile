@@ -29,7 +29,7 @@ demo: $(VENV)/.has-demo ## thousands of calls to three servers, while one is kil
 	@$(BIN)/holdfast demo $(ARGS)
 
 test: $(VENV)/.has-dev ## the tests, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.has-dev ## style, format, types, and the layers of imports
 	$(BIN)/ruff check

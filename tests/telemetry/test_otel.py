@@ -596,7 +596,9 @@ def test_a_unix_socket(exported: Exported) -> None:
     assert "server.port" not in attributes(attempt)
 
 
-@pytest.mark.parametrize("target", [object(), len, "a:80"], ids=repr)
+@pytest.mark.parametrize(
+    "target", [object(), len, "a:80"], ids=["an object", "a function", "a host"]
+)
 def test_what_cannot_be_watched(exported: Exported, target: Any) -> None:
     """Is refused."""
     with pytest.raises(TypeError, match="only clusters"):
