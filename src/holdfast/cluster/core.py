@@ -133,17 +133,17 @@ class ClusterCore(Caller):
         statuses; ``attempts`` replaces the policy's number of them. Raises HoldfastError with the
         attempts that were made.
         """
-        if (
-            self.plain
-            and request.ordinary
-            and prefer is None
-            and again is None
-            and OUTER.get() is None
-        ):
-            return self._ordinary(request, attempts)
+        if self.plain and request.ordinary and OUTER.get() is None:
+            return self._ordinary(request, prefer, again, attempts)
         return HTTPCall(self, request, self.clock(), prefer, again, attempts).run()
 
-    def _ordinary(self, request: Request, attempts: int | None) -> Program[Response]:
+    def _ordinary(
+        self,
+        request: Request,
+        prefer: Callable[[], Iterable[Endpoint]] | None,
+        again: Callable[[Response], bool] | None,
+        attempts: int | None,
+    ) -> Program[Response]:
         """Make an ordinary call: nothing but the first attempt, as long as that goes well.
 
         Whatever is out of the ordinary is left to an `HTTPCall`, which takes over where this is.
@@ -156,9 +156,10 @@ class ClusterCore(Caller):
             self.count(began)
         try:
             key = request.target if request.key is None else request.key
-            endpoint, permit = self.choose(began, (), None, key)
+            endpoint, permit = self.choose(began, (), prefer, key)
         except HoldfastError:
-            return (yield from HTTPCall(self, request, began, attempts=attempts).survive())
+            call = HTTPCall(self, request, began, prefer, again, attempts)
+            return (yield from call.survive())
         total = request.timeout.total
         until = inf if total is None else began + total
         if self.attempt_timeout is not None:
@@ -196,6 +197,7 @@ class ClusterCore(Caller):
                 if (
                     status < self.fault_status
                     and status not in self.statuses
+                    and again is None
                     and endpoint.leave(permit, ended)
                 ):
                     if self._observes:
@@ -203,7 +205,7 @@ class ClusterCore(Caller):
                     response.seconds = ended - began
                     response.tried = endpoint.name
                     return response
-        call = HTTPCall(self, request, began, attempts=attempts)
+        call = HTTPCall(self, request, began, prefer, again, attempts)
         outcome = response if response is not None else PENDING
         return (yield from call.resume(endpoint, permit, began, slots, started, failed, outcome))
 
