@@ -17,7 +17,7 @@ UV := $(shell if uv pip install --help 2>/dev/null | grep -q -e --group; \
 demo-needs := --editable '.[demo]'
 dev-needs := --editable '.[brotli,zstd,demo,dns,plot,prometheus,otel,twisted]' --group dev --group bench
 bench-needs := --editable . --group bench
-docs-needs := --editable . --group docs
+docs-needs := --editable '.[prometheus,otel,twisted]' --group docs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench docs clean
