@@ -20,15 +20,18 @@ bench-needs := --editable . --group bench
 docs-needs := --editable '.[prometheus,otel,twisted]' --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test coverage lint bench docs clean
 
 help: ## say what there is (the default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.has-demo ## thousands of calls to three servers, while one is killed and comes back
 	@$(BIN)/holdfast demo $(ARGS)
 
-test: $(VENV)/.has-dev ## the tests, with coverage
+test: $(VENV)/.has-dev ## the tests, on all cores
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+
+coverage: $(VENV)/.has-dev ## the tests, and what they cover: two to three times slower
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.has-dev ## style, format, types, and the layers of imports

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.calls import calls, calls_report
 from benchmarks.policy import policy, policy_report
 from benchmarks.report import Report, print_markdown, print_tables, rest_report
 from benchmarks.rest import rest
@@ -22,6 +23,7 @@ class Benchmark:
 
 
 BENCHMARKS = {
+    "calls": Benchmark(calls, calls_report),
     "policy": Benchmark(policy, policy_report),
     "rest": Benchmark(rest, rest_report),
     "simulate": Benchmark(simulate, simulate_report),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from holdfast.ops import Program
     from holdfast.policy import Policy
 
-__all__ = ["FunctionCall", "FunctionCore", "decorated"]
+__all__ = ["FunctionCall", "FunctionCore", "FunctionFailed", "decorated", "guarded", "underlying"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -46,6 +46,11 @@ class FunctionCore(Caller):
 
     ``name`` is for messages and events; ``clock`` returns seconds, ``random`` numbers from 0 to 1.
     """
+
+    #: Tells whether a result that is not None has to be judged before it is one.
+    questionable: Callable[[Any], bool] | None = None
+    #: Runs the program of a call, for plain functions.
+    run: Callable[[Program[Any]], Any] = staticmethod(blocking.run)
 
     def __init__(
         self,
@@ -78,7 +83,17 @@ class FunctionCore(Caller):
         self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> Program[Any]:
         """Call a function, and again where that fails, within the policy."""
-        return FunctionCall(self, function, arguments, keywords).run()
+        return self.new_call(function, arguments, keywords).run()
+
+    def new_call(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        began: float | None = None,
+    ) -> FunctionCall:
+        """Return a call of a function, which may have begun already."""
+        return FunctionCall(self, function, arguments, keywords, began)
 
     # An ordinary call is a first attempt that goes well: it needs no program.
 
@@ -123,12 +138,17 @@ class FunctionCore(Caller):
         self.endpoints.record(self.endpoint, permit, None, self.clock())
 
     def go_on(
-        self, call: FunctionCall, permit: int, began: float, error: Exception
+        self,
+        call: FunctionCall,
+        permit: int,
+        began: float,
+        error: Exception | None,
+        started: tuple[Any] | None = None,
     ) -> Program[Any]:
-        """Go on after a first attempt that failed."""
+        """Go on after a first attempt that failed, or has returned what ``started`` holds."""
         if not self._limited:
             self.endpoint.try_acquire()  # which the call gives back
-        return call.resume(self.endpoint, permit, began, 1, None, error)
+        return call.resume(self.endpoint, permit, began, 1, started, error)
 
 
 class FunctionCall(Call[Any]):
@@ -150,7 +170,7 @@ class FunctionCall(Call[Any]):
         self._arguments = arguments
         self._keywords = keywords
         # A plain function runs to its end: nothing could run beside it.
-        self.hedgeable = inspect.iscoroutinefunction(_called(function))
+        self.hedgeable = inspect.iscoroutinefunction(underlying(function))
 
     def subject(self) -> str:
         """Return the function's name."""
@@ -163,16 +183,22 @@ class FunctionCall(Call[Any]):
     def send(
         self, endpoint: Endpoint, until: float, number: int, started: Any = None
     ) -> Program[Any]:
-        """Call the function."""
-        function = self._function
+        """Call the function; ``started`` holds what it has returned already."""
+        if started is not None:
+            return (yield ops.Invoke(started.__getitem__, 0, deadline=until))
+        function = target = self.target(endpoint, until, number)
         keywords = self._keywords
         if until < inf:
-            function = partial(_within, (until, self.caller.clock), function)
+            function = partial(_within, (until, self.caller.clock), target)
             if self.hedgeable:
-                function = partial(_within_async, (until, self.caller.clock), self._function)
+                function = partial(_within_async, (until, self.caller.clock), target)
         if keywords:
             function = partial(function, **keywords)
         return (yield ops.Invoke(function, *self._arguments, deadline=until))
+
+    def target(self, endpoint: Endpoint, until: float, number: int) -> Callable[..., Any]:
+        """Return what is called with the arguments in an attempt."""
+        return self._function
 
     def failure(self, error: Exception, endpoint: Endpoint, until: float) -> HoldfastError:
         """Return what the function raised, or that the time was over."""
@@ -237,18 +263,22 @@ def decorated(policy: Policy, function: F) -> F:
     if not callable(function):
         raise ValueError(f"Policy: it decorates functions, not {function!r}")
     name = getattr(function, "__qualname__", None) or repr(function)
-    called = _called(function)
+    called = underlying(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise ValueError(f"Policy: {name} is a generator, whose work begins after its call")
-    core = FunctionCore(policy, name)
-    wrap = _coroutine if inspect.iscoroutinefunction(called) else _plain
+    return guarded(FunctionCore(policy, name), function)  # type: ignore[no-any-return]
+
+
+def guarded(core: FunctionCore, function: Callable[..., Any]) -> Any:
+    """Return the function whose calls go through a core, which it has as its ``core``."""
+    wrap = _coroutine if inspect.iscoroutinefunction(underlying(function)) else _plain
     wrapper: Any = wrap(core, function)
     update_wrapper(wrapper, function)
     wrapper.core = core
-    return wrapper  # type: ignore[no-any-return]
+    return wrapper
 
 
-def _called(function: Any) -> Any:
+def underlying(function: Any) -> Any:
     """Return the function that is run when a partial one, or an object, is called."""
     while isinstance(function, partial):
         function = function.func
@@ -262,6 +292,7 @@ def _plain(core: FunctionCore, function: Callable[..., Any]) -> Callable[..., An
     begin, end = core.first()
     timeout = core.first_timeout
     timed = timeout < inf
+    questionable = core.questionable
 
     def wrapper(*args: Any, **keywords: Any) -> Any:
         began = clock()
@@ -270,23 +301,26 @@ def _plain(core: FunctionCore, function: Callable[..., Any]) -> Callable[..., An
         if core.plain and (not timed or OUTER.get() is None):
             permit = 1 if begin is None else begin(began)
         if not permit:
-            return blocking.run(core.call(function, args, keywords))
+            return core.run(core.call(function, args, keywords))
         try:
             if timed:
                 result = _within((began + timeout, clock), function, *args, **keywords)
             else:
                 result = function(*args, **keywords)
         except Exception as error:
-            call = FunctionCall(core, function, args, keywords, began)
+            call = core.new_call(function, args, keywords, began)
             program = core.go_on(call, permit, began, error)
         except BaseException:
             core.cancelled(permit)
             raise
         else:
-            if end is not None:
-                end(permit, began)
-            return result
-        return blocking.run(program)
+            if questionable is None or result is None or not questionable(result):
+                if end is not None:
+                    end(permit, began)
+                return result
+            call = core.new_call(function, args, keywords, began)
+            program = core.go_on(call, permit, began, None, (result,))
+        return core.run(program)
 
     return wrapper
 
@@ -296,6 +330,7 @@ def _coroutine(core: FunctionCore, function: Callable[..., Any]) -> Callable[...
     begin, end = core.first()
     timeout = core.first_timeout
     timed = timeout < inf
+    questionable = core.questionable
 
     async def wrapper(*args: Any, **keywords: Any) -> Any:
         began = clock()
@@ -313,15 +348,18 @@ def _coroutine(core: FunctionCore, function: Callable[..., Any]) -> Callable[...
             else:
                 result = await function(*args, **keywords)
         except Exception as error:
-            call = FunctionCall(core, function, args, keywords, began)
+            call = core.new_call(function, args, keywords, began)
             program = core.go_on(call, permit, began, error)
         except BaseException:
             core.cancelled(permit)
             raise
         else:
-            if end is not None:
-                end(permit, began)
-            return result
+            if questionable is None or result is None or not questionable(result):
+                if end is not None:
+                    end(permit, began)
+                return result
+            call = core.new_call(function, args, keywords, began)
+            program = core.go_on(call, permit, began, None, (result,))
         return await asyncio_driver.run(program)
 
     return wrapper

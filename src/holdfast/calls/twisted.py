@@ -1,0 +1,334 @@
+"""Twisted mode: treq on agents of Twisted's, and what their errors and responses mean.
+
+It is the extra ``holdfast[twisted]``, imported when a function turns out to be for Twisted.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from holdfast.calls.agents import absolute
+from holdfast.calls.judging import failed_status
+from holdfast.cluster.retry_after import retry_after
+from holdfast.drivers.twisted import Driver  # which says what to install, when it is missing
+from holdfast.errors import DeadlineExceeded, InvalidRequest, ReadTimeout
+from holdfast.http.headers import Headers as OwnHeaders
+from holdfast.http.headers import pairs
+from holdfast.http.proxies import Proxies
+from holdfast.http.requests import IDEMPOTENT
+
+try:
+    from treq.client import HTTPClient
+    from twisted.internet import error as internet_error
+    from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+    from twisted.internet.protocol import Protocol
+    from twisted.python.failure import Failure
+    from twisted.web import client as twisted_client
+    from twisted.web.error import Error, SchemeNotSupported
+    from twisted.web.http_headers import Headers
+    from twisted.web.iweb import IResponse
+except ImportError as missing:
+    raise ImportError(
+        "this needs Twisted and treq: install them with `pip install 'holdfast[twisted]'`"
+    ) from missing
+
+from holdfast.calls.twisted_bodies import body_of
+from holdfast.calls.twisted_endpoints import Endpoints, policy_of
+
+# Which have no types.
+HTTPConnectionPool: Any = twisted_client.HTTPConnectionPool
+ProxyAgent: Any = twisted_client.ProxyAgent
+
+if TYPE_CHECKING:
+    from holdfast.calls.call import Call
+    from holdfast.calls.settings import Settings
+    from holdfast.policy.events import Kind
+
+__all__ = [
+    "RequestTimeout",
+    "TotalTimeout",
+    "TwistedServices",
+    "drop",
+    "error_of",
+    "perform",
+    "told",
+    "wait_asked",
+]
+
+#: Seconds that a connection is kept.
+_KEPT = 60
+
+# Raised before anything is sent.
+_UNSENT = (
+    internet_error.ConnectError,
+    internet_error.DNSLookupError,
+    internet_error.ConnectingCancelledError,
+    SchemeNotSupported,
+    InvalidRequest,
+)
+
+
+class RequestTimeout(ReadTimeout, CancelledError):
+    """The request took longer than its timeout, and was cancelled."""
+
+
+class TotalTimeout(DeadlineExceeded, CancelledError):
+    """The time for the whole call was over, and the attempt was cancelled."""
+
+
+class CallAgent(twisted_client.Agent):
+    """The agent of an attempt: one of Twisted's, on the connections of its dependency."""
+
+    #: Of the attempt.
+    call: Call | None = None
+    reactor: Any = None
+    #: Whether its user has said that requests may be repeated.
+    unwatched = False
+
+    @classmethod
+    def on(cls, reactor: Any, endpoints: Any, pool: Any, call: Call | None) -> CallAgent:
+        """Return an agent on these connections."""
+        make: Any = cls.usingEndpointFactory
+        agent: CallAgent = make(reactor, endpoints, pool)
+        agent.call = call
+        agent.reactor = reactor
+        return agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: Any = None,
+    ) -> Deferred[IResponse]:
+        """Issue a request; see ``twisted.web.client.Agent``."""
+        call = self.call
+        deferred = self._issued(method, uri, headers, bodyProducer)
+        unsafe = (
+            call is not None
+            and not self.unwatched
+            and method.decode("latin-1").upper() not in IDEMPOTENT
+        )
+        if call is not None and unsafe:
+            call.unsafe += 1
+
+        def failed(failure: Any) -> Any:
+            if call is not None and unsafe and failure.check(*_UNSENT):
+                call.unsafe -= 1
+            if _was_cancelled(failure):
+                raise CancelledError from failure.value
+            return failure
+
+        return deferred.addErrback(failed)
+
+    def _issued(self, method: bytes, uri: bytes, headers: Any, body: Any) -> Deferred[Any]:
+        proxied = self._endpointFactory.proxy_of(uri)
+        if proxied is None:
+            return super().request(method, uri, headers, body)
+        endpoint, lines = proxied
+        headers = headers.copy() if headers is not None else Headers({})
+        for name, value in lines:
+            headers.setRawHeaders(name, [value])
+        agent = ProxyAgent(endpoint, self.reactor, self._pool)
+        proxied_to: Deferred[Any] = agent.request(method, uri, headers, body)
+        return proxied_to
+
+
+def _was_cancelled(failure: Any) -> bool:
+    """Tell whether a failed request is one that was cancelled, which Twisted wraps."""
+    reasons = getattr(failure.value, "reasons", None) or ()
+    return any(reason.check(CancelledError) for reason in reasons)
+
+
+class TwistedServices:
+    """The connections of a dependency on a reactor."""
+
+    def __init__(self, settings: Settings, driver: Driver | None = None) -> None:
+        self._settings = settings
+        self._driver = driver if driver is not None else Driver(settings.reactor)
+        self.clock = self._driver.clock
+        policy_of(settings.context_factory)  # so that a wrong one is an error here
+        self._kept: tuple[Any, Endpoints] | None = None
+
+    @property
+    def reactor(self) -> Any:
+        """The reactor."""
+        return self._driver.reactor
+
+    def agent(self, call: Call | None, persistent: bool = True) -> CallAgent:
+        """Return the agent of an attempt."""
+        pool, endpoints = self._connections()
+        if not persistent:
+            pool = HTTPConnectionPool(self.reactor, persistent=False)
+        return CallAgent.on(self.reactor, endpoints, pool, call)
+
+    def _connections(self) -> tuple[Any, Endpoints]:
+        if self._kept is None:
+            # Not before: until then the program may choose a reactor.
+            settings = self._settings
+            pool = HTTPConnectionPool(self.reactor)
+            pool.maxPersistentPerHost = settings.http_pool_size
+            pool.cachedConnectionTimeout = _KEPT
+            policy = policy_of(settings.context_factory)
+            proxies = Proxies(trust_env=settings.use_proxy)
+            endpoints = Endpoints(self.reactor, policy, settings.connect_timeout, proxies)
+            self._kept = pool, endpoints
+        return self._kept
+
+    def close(self) -> Deferred[Any]:
+        """Close the kept connections; the Deferred fires when they are."""
+        if self._kept is None:
+            return succeed(None)
+        closing: Deferred[Any] = self._kept[0].closeCachedConnections()
+        return closing
+
+
+def perform(
+    agent: Any,
+    reactor: Any,
+    call: Call | None,
+    method: str,
+    url: str,
+    *,
+    headers: Any,
+    params: Any,
+    data: Any,
+    persistent: bool,
+    allow_redirects: bool,
+    auth: Any,
+    timeout: float | None,
+    idempotent: bool | None,
+) -> Deferred[Any]:
+    """Make a request by treq, with the options of `holdfast.calls.Http.request`."""
+    if reactor is None:
+        reactor = Driver(None).reactor
+    try:
+        address = absolute(url, call)
+        if call is not None and not persistent:
+            agent = call.services.agent(call, persistent=False)
+        if idempotent is not None:
+            agent = _watched(agent, call, idempotent)
+        body, kind = body_of(data, reactor)
+        own = Headers({})
+        for name, value in pairs(_plain(headers)):
+            own.addRawHeader(name, value)
+        if kind is not None and not own.hasHeader("content-type"):
+            own.setRawHeaders("content-type", [kind])
+        deferred: Deferred[Any] = HTTPClient(agent).request(
+            method,
+            address,
+            headers=own,
+            params=params,
+            data=body,
+            allow_redirects=allow_redirects,
+            auth=auth,
+            reactor=reactor,
+        )
+    except Exception as error:
+        return fail(error)
+    left = inf
+    if call is not None and call.deadline < inf:
+        left = call.deadline - call.services.clock()
+    return _limited(deferred, reactor, timeout, left)
+
+
+def _limited(
+    deferred: Deferred[Any], reactor: Any, timeout: float | None, left: float
+) -> Deferred[Any]:
+    """Cancel a request when its time is over."""
+    seconds = min(timeout if timeout is not None else inf, left)
+    if seconds == inf:
+        return deferred
+    over = False
+
+    def expire() -> None:
+        nonlocal over
+        over = True
+        deferred.cancel()
+
+    alarm = reactor.callLater(max(seconds, 0.0), expire)
+
+    def settled(result: Any) -> Any:
+        if alarm.active():
+            alarm.cancel()
+        if over and isinstance(result, Failure):
+            raise RequestTimeout(f"no answer within {seconds:.3g} s") from result.value
+        return result
+
+    return deferred.addBoth(settled)
+
+
+def _watched(agent: Any, call: Call | None, idempotent: bool) -> Any:
+    """Return an agent that takes the user's word instead of the method's."""
+    if call is None or not isinstance(agent, CallAgent):
+        return agent
+    again = CallAgent.on(agent.reactor, agent._endpointFactory, agent._pool, call)
+    again.unwatched = True
+    if not idempotent:
+        call.unsafe += 1
+    return again
+
+
+def _plain(headers: Any) -> Any:
+    if not isinstance(headers, Headers):
+        return headers
+    return [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, values in headers.getAllRawHeaders()
+        for value in values
+    ]
+
+
+# What a response of Twisted's means.
+
+
+def error_of(response: Any) -> Exception:
+    """Return the error that a response is."""
+    phrase = response.phrase if isinstance(response.phrase, bytes) else b""
+    error = Error(str(response.code).encode(), phrase)
+    error.response = response
+    return error
+
+
+def told(kind: Kind, cause: Any) -> tuple[Kind, Any]:
+    """Return what came of a call as those who listen know it."""
+    if type(cause) is CancelledError:
+        # Whoever cancels the call itself closes it, and is told of by nobody.
+        return kind, RequestTimeout("it was cancelled")
+    if IResponse.providedBy(cause) and failed_status(cause.code):
+        return "call failed", error_of(cause)
+    return kind, cause
+
+
+def wait_asked(response: Any) -> float:
+    """Return the seconds of a response's Retry-After."""
+    values = response.headers.getRawHeaders(b"retry-after") or []
+    return retry_after(_Headed(values))  # type: ignore[arg-type]
+
+
+class _Headed:
+    """As much of a response as `retry_after` looks at."""
+
+    def __init__(self, values: list[bytes]) -> None:
+        self.headers = OwnHeaders([("retry-after", value.decode("latin-1")) for value in values])
+
+
+def drop(response: Any) -> None:
+    """Let go of a response that nobody will see.
+
+    What has come of its body is thrown away; unless that is all of it, its connection is closed.
+    """
+    sink = _Sink()
+    response.deliverBody(sink)
+    transport: Any = sink.transport
+    if not sink.over and transport is not None:
+        transport.loseConnection()
+
+
+class _Sink(Protocol):
+    over = False
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """Take note of the end."""
+        self.over = True
