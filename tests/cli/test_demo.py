@@ -48,6 +48,15 @@ def test_no_call_is_lost(invoke: Invoke) -> None:
         assert sum(part["calls"] for part in parts) == report["calls"]
     assert sum(report["servers"].values()) == report["calls"]
 
+    guarded = report["fault_tolerant"]
+    assert guarded["answered"] + guarded["fell_back"] == guarded["calls"]
+    assert guarded["answered"] > guarded["calls"] / 2
+    counts = guarded["counts"]
+    ended = (counts.get(f"demo.{how}", 0) for how in ("success", "failure", "timeout"))
+    assert sum(ended) == guarded["calls"]
+    assert counts["demo.retry"] > 0
+    assert counts["demo.circuit.open"] > 0
+
     # Without a terminal the progress comes in plain lines, on the standard error.
     said = done.stderr
     assert "\x1b" not in said

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Figures", "Report"]
+__all__ = ["Figures", "Guarded", "Report"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,34 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Guarded:
+    """The calls of a function under `fault_tolerant`, and what statsd received of them.
+
+    One server is ``slow``, one says that it is ``unavailable``, one was ``killed``. ``answered``
+    and ``fell_back`` tell what the callers got; ``counts`` are by the names of the metrics.
+    """
+
+    calls: int
+    slow: str
+    unavailable: str
+    killed: str
+    answered: int
+    fell_back: int
+    counts: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return an object for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole demonstration.
 
     ``killed`` is the server that was killed, ``kills`` how often. ``losses`` tell of a
     few calls that were lost, in words. ``came_back`` tells whether every client called the killed
     server again after its return. ``recovery`` is for how many seconds a failing server was left
-    alone.
+    alone. ``guarded`` is the part of `fault_tolerant`.
     """
 
     seconds: float
@@ -60,6 +81,7 @@ class Report:
     clients: tuple[Figures, ...]
     losses: tuple[str, ...]
     recovery: float
+    guarded: Guarded | None = None
 
     @property
     def ok(self) -> bool:
@@ -80,4 +102,5 @@ class Report:
             "phases": [figures.as_json() for figures in self.phases],
             "clients": [figures.as_json() for figures in self.clients],
             "losses": list(self.losses),
+            "fault_tolerant": self.guarded.as_json() if self.guarded is not None else None,
         }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from holdfast.console.report import Figures, Report
+    from holdfast.console.report import Figures, Guarded, Report
 
 __all__ = ["report_tables"]
 
@@ -40,6 +40,8 @@ def report_tables(report: Report) -> RenderableType:
         ),
         "",
     ]
+    if report.guarded is not None:
+        parts += [*_guarded(report.guarded), ""]
     parts += [Text(f"lost, for example: {printable(loss)}", "red") for loss in report.losses]
     parts.append(_verdict(report))
     return Group(*parts)
@@ -86,6 +88,22 @@ def _servers(report: Report) -> Table:
             style="yellow" if killed else None,
         )
     return table
+
+
+def _guarded(guarded: Guarded) -> list[RenderableType]:
+    """Return what statsd received of the function's calls."""
+    table = _table("statsd received", "count")
+    for name, count in sorted(guarded.counts.items()):
+        table.add_row(name, f"{count:,}")
+    return [
+        Text(
+            f"{guarded.calls:,} calls of a function under @fault_tolerant: "
+            f"{guarded.slow} is slow,\n{guarded.unavailable} answers 503, "
+            f"{guarded.killed} is killed.\n{guarded.answered:,} were answered, "
+            f"{guarded.fell_back:,} fell back."
+        ),
+        table,
+    ]
 
 
 def _share(phase: Figures, host: str) -> str:

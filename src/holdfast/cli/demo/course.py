@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from holdfast.cli.demo import callers
+from holdfast.cli.demo import callers, guarded
 from holdfast.cli.demo.servers import START_LIMIT, ServerFailed, ServerProcess, started
 from holdfast.cli.demo.tally import Phase, figures
 from holdfast.cli.demo.traffic import Pace, Traffic
 from holdfast.console.display import ServerView, View
-from holdfast.console.report import Report
+from holdfast.console.report import Guarded, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,7 @@ def run(plan: Plan, display: Display) -> Report:
         finally:
             course.traffic.end()
             course.traffic.join()
+        course.guard()
         return course.report()
 
 
@@ -80,6 +81,8 @@ class Course:
         self.began = monotonic()
         self.ended = self.began
         self.came_back = False
+        self.kills = 0
+        self.guarded: Guarded | None = None
 
     @property
     def seconds(self) -> float:
@@ -131,6 +134,13 @@ class Course:
         self.came_back = self._watch("after the return", self._called_again, RETURN_LIMIT)
         self.ended = monotonic()
 
+    def guard(self) -> None:
+        """Call a function under `fault_tolerant`, while every server fails in a way of its own."""
+        self._event(f"{guarded.CALLS} calls of a function under @fault_tolerant begin")
+        self.kills = sum(server.kills for server in self.servers)
+        self.guarded = guarded.run(self.servers)
+        self._event("they are over")
+
     def _called_again(self) -> bool:
         """Tell whether each client has had an answer from the killed server since its return."""
         return all(
@@ -175,7 +185,7 @@ class Course:
         losses = list(dict.fromkeys(loss for tally in tallies for loss in tally.losses))
         return Report(
             seconds=self.ended - self.began,
-            kills=sum(server.kills for server in self.servers),
+            kills=self.kills,
             killed=self.victim.host,
             came_back=self.came_back,
             total=figures("all", tallies, hosts),
@@ -188,4 +198,5 @@ class Course:
             ),
             losses=tuple(losses[:TOLD]),
             recovery=callers.RECOVERY,
+            guarded=self.guarded,
         )

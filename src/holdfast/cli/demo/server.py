@@ -8,6 +8,7 @@ the process that started it, however that one ends.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -26,8 +27,20 @@ __all__ = ["application", "main"]
 
 
 def application(port: int) -> Starlette:
-    """Return what the server serves: the numbers in path and body, and who answers."""
+    """Return what the server serves: the numbers in path and body, and who answers.
+
+    Below ``/moody`` it is as slow, and answers as badly, as it was told at ``/mood``.
+    """
     pid = os.getpid()
+    mood = {"delay": 0.0, "status": 200}
+
+    async def change(request: Request) -> JSONResponse:
+        mood.update(await request.json())
+        return JSONResponse(mood)
+
+    async def moody(request: Request) -> JSONResponse:
+        await asyncio.sleep(mood["delay"])
+        return JSONResponse({"port": port}, int(mood["status"]))
 
     async def echo(request: Request) -> JSONResponse:
         written = (await request.json())["number"] if request.method == "PUT" else None
@@ -40,7 +53,13 @@ def application(port: int) -> Starlette:
             }
         )
 
-    return Starlette(routes=[Route("/echo/{number:int}", echo, methods=["GET", "PUT"])])
+    return Starlette(
+        routes=[
+            Route("/echo/{number:int}", echo, methods=["GET", "PUT"]),
+            Route("/mood", change, methods=["PUT"]),
+            Route("/moody", moody),
+        ]
+    )
 
 
 class _Server(uvicorn.Server):
