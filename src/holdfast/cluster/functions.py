@@ -331,13 +331,15 @@ def _coroutine(core: FunctionCore, function: Callable[..., Any]) -> Callable[...
     timeout = core.first_timeout
     timed = timeout < inf
     questionable = core.questionable
+    checked = questionable is not None or end is not None
+    outer = OUTER.get
 
     async def wrapper(*args: Any, **keywords: Any) -> Any:
         began = clock()
-        permit = 0
         # An outer deadline may be the nearer one, or the only one.
-        if core.plain and OUTER.get() is None:
-            permit = 1 if begin is None else begin(began)
+        if not core.plain or outer() is not None:
+            return await asyncio_driver.run(core.call(function, args, keywords))
+        permit = 1 if begin is None else begin(began)
         if not permit:
             return await asyncio_driver.run(core.call(function, args, keywords))
         try:
@@ -347,6 +349,8 @@ def _coroutine(core: FunctionCore, function: Callable[..., Any]) -> Callable[...
                     result = await _within_async((until, clock), function, *args, **keywords)
             else:
                 result = await function(*args, **keywords)
+            if not checked:
+                return result
         except Exception as error:
             call = core.new_call(function, args, keywords, began)
             program = core.go_on(call, permit, began, error)

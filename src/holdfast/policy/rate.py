@@ -46,7 +46,7 @@ class RateLimit(Spec):
 _ROUNDING = 1e-9
 
 #: How many tokens are set out at most, from how many on it is worth it, and for how many seconds.
-_SLICE = 256
+_SLICE = 1024
 _WORTH = 8
 _SLICE_TIME = 0.001
 
