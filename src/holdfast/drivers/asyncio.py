@@ -49,6 +49,7 @@ class Stream(asyncio.Protocol):
         "_alarm",
         "_drain",
         "_error",
+        "_gone",
         "_paused",
         "_size",
         "_transport",
@@ -75,6 +76,7 @@ class Stream(asyncio.Protocol):
         self._alarm: asyncio.TimerHandle | None = None
         self._size = 0
         self._paused = False
+        self._gone = False
         self._error: Exception | None = None
         self._drain: asyncio.Future[bytes] | None = None
         self._transport: Any = None
@@ -113,6 +115,7 @@ class Stream(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits, to send or to receive."""
+        self._gone = True
         self._end(error)
         if self._alarm is not None:
             self._alarm.cancel()
@@ -160,7 +163,8 @@ class Stream(asyncio.Protocol):
         """Drop the connection, unsent data included."""
         self.ended = True
         self.pieces.clear()
-        if self.loop.is_closed():
+        # asyncio's transports cannot always be aborted once they have said that they are gone.
+        if self._gone or self.loop.is_closed():
             return
         if _get_running_loop() is self.loop:
             self._transport.abort()
