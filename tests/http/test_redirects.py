@@ -370,7 +370,7 @@ def test_many_other_origins_are_not_kept_for_ever(
     client = blocking_client(server.address)
     for _ in targets:
         assert client.get(follow_redirects=True).status_code == 200
-    for target in targets[:5]:
+    for target in targets[:8]:  # the first ones made room for the last
         target.wait_for(partial(is_alone, target))
     assert sum(target.open_connections for target in targets) <= 32
     client.cluster.close()
