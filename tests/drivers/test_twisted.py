@@ -23,11 +23,11 @@ from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from holdfast import AsyncCluster, Cluster, Policy, Retry, ops
+from holdfast import AsyncCluster, Breaker, Cluster, Policy, Retry, ops
 from holdfast.cluster.functions import FunctionCore
 from holdfast.drivers.twisted import Driver, run
 from holdfast.drivers.twisted_dialing import os_error
-from holdfast.errors import CertificateError, DeadlineExceeded
+from holdfast.errors import CertificateError, CircuitOpenError, DeadlineExceeded
 from holdfast.policy import Limit
 from holdfast.policy.deadline import deadline
 from holdfast.testing import instant
@@ -134,6 +134,17 @@ def test_an_asynchronous_cluster_is_awaited(reactor: str, echo: EchoServer) -> N
 
     hosts = [echo.address, f"localhost:{echo.port}"]
     with_cluster(hosts, work, kind=AsyncCluster, reactor=reactor)
+
+
+def test_a_stream_that_would_block_is_refused(echo: EchoServer) -> None:
+    """Nothing is sent, and the error says what to use instead."""
+
+    async def work(cluster: Any) -> None:
+        with pytest.raises(TypeError, match="AsyncCluster"):
+            cluster.stream("GET", "/")
+
+    with_cluster([echo.address], work)
+    assert echo.request_count == 0
 
 
 def test_a_stream_that_is_left_early_is_closed(scripted: StartScripted) -> None:
@@ -540,6 +551,55 @@ def test_retries_and_limits_of_functions() -> None:
         assert (core.endpoint.in_flight, core.endpoint.waiting) == (0, 0)
 
     on_reactor(main)
+
+
+def test_a_function_under_a_policy() -> None:
+    """Its Deferreds are waited for: attempts, time limits, circuit and cancellation are real."""
+    clock = Clock()
+    driver = Driver(clock)
+    made: list[Deferred[str]] = []
+
+    @driver.under(
+        Policy(
+            timeout=10,
+            retry=Retry(attempts=2, base=1, cap=1, exceptions=(OSError,)),
+            breaker=Breaker(failures=3, open_for=60),
+            limit=Limit(1),
+        )
+    )
+    def work(name: str, *, fails: bool = False) -> Deferred[str]:
+        """Do it."""
+        if fails:
+            return fail(OSError(name))
+        made.append(Deferred())
+        return made[-1]
+
+    endpoint = work.core.endpoint  # type: ignore[attr-defined]
+    assert (work.__name__, work.__doc__) == ("work", "Do it.")
+    good, waiting = work("a"), outcome_of(work("b"))
+    found = outcome_of(good)
+    assert (len(made), endpoint.in_flight, endpoint.waiting) == (1, 1, 1)
+    made[0].errback(OSError("first"))
+    clock.advance(1)
+    assert len(made) == 2
+    made[1].callback("b done")
+    clock.advance(1)
+    made[2].callback("a done")
+    assert (found, waiting) == (["a done"], ["b done"])
+    cancelled = work("c")
+    stopped = outcome_of(cancelled)
+    cancelled.cancel()
+    assert isinstance(stopped[0], CancelledError)
+    assert made[3].called
+    late = outcome_of(work("d"))
+    clock.advance(10)
+    assert isinstance(late[0], DeadlineExceeded)
+    assert endpoint.in_flight == 0
+    failed = [outcome_of(work("e", fails=True)) for _ in range(2)]
+    clock.pump([1, 1, 1])
+    assert isinstance(failed[0][0], OSError)
+    assert isinstance(outcome_of(work("f"))[0], CircuitOpenError)
+    assert not clock.getDelayedCalls()
 
 
 def test_context_variables_are_a_programs_own() -> None:

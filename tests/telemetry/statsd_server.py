@@ -11,9 +11,9 @@ from typing import Self
 class StatsdServer:
     """A UDP socket on loopback, as a context manager; `receive` takes one datagram."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind(("127.0.0.1", port))
         self._socket.settimeout(30)
         self.port: int = self._socket.getsockname()[1]
         self.datagrams: list[bytes] = []

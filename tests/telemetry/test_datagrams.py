@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,9 @@ from math import inf, nan
 
 import pytest
 
-from holdfast.telemetry.datagrams import MAX_BYTES, MAX_PENDING, UDP, packed
+from holdfast.telemetry import datagrams
+from holdfast.telemetry.datagrams import MAX_BYTES, MAX_PENDING, UDP
+from holdfast.telemetry.lines import packed
 from tests.telemetry.statsd_server import StatsdServer
 
 #: Longer than any test.
@@ -160,6 +163,86 @@ def test_nobody_listens() -> None:
             udp.incr("a")
             udp.flush()
     assert udp.dropped <= 5
+
+
+def test_a_server_that_began_anew(server: StatsdServer) -> None:
+    """A metric after its return is the first one that arrives, not the second one."""
+    with StatsdServer() as gone:
+        port = gone.port
+    with UDP(port=port, interval=NEVER) as udp:
+        udp.incr("lost")
+        udp.flush()
+        with StatsdServer(port=port) as back:
+            udp.incr("a")
+            udp.flush()
+            back.receive()
+    assert back.counts == {"a": 1}
+
+
+@pytest.mark.parametrize("first", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
+def test_a_name_with_several_addresses(
+    server: StatsdServer, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """The older one counts, as most servers have no other."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("::1", server.port, 0, 0)),
+        (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", server.port)),
+    ]
+    found.sort(key=lambda item: item[0] != first)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with UDP("both.invalid", server.port, interval=NEVER) as udp:
+        udp.incr("a")
+        udp.flush()
+        server.receive()
+    assert server.counts == {"a": 1}
+
+
+def test_an_address_where_nobody_listens(
+    server: StatsdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is tried."""
+    with StatsdServer() as gone:
+        port = gone.port
+    found = [
+        (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", number))
+        for number in (port, server.port)
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with UDP("both.invalid", interval=NEVER) as udp:
+        for name in ("lost", "a", "b"):
+            udp.incr(name)
+            udp.flush()
+        server.receive(2)
+    assert server.counts == {"a": 1, "b": 1}
+
+
+def test_a_name_that_is_not_known_any_more(
+    server: StatsdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last address is used on."""
+    monkeypatch.setattr(datagrams, "LOOK_UP_AFTER", 0.0)
+    with UDP("localhost", server.port, interval=NEVER) as udp:
+        udp.incr("a")
+        udp.flush()
+
+        def unknown(*_: object, **__: object) -> None:
+            raise socket.gaierror(-2, "no such name")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        udp.incr("b")
+        udp.flush()
+        server.receive(2)
+    assert server.counts == {"a": 1, "b": 1}
+
+
+def test_names_cannot_break_the_protocol(server: StatsdServer) -> None:
+    """What separates a name from its value becomes an underscore."""
+    with UDP(port=server.port, interval=NEVER) as udp:
+        udp.incr("a:1|c\nb")
+        udp.gauge("c@d#e", 1)
+        udp.timing("f\0 g", 1)
+    server.receive()
+    assert server.datagrams == [b"a_1_c_b:1|c\nc_d_e:1|g\nf__g:1.000|ms"]
 
 
 def test_a_name_that_is_not_known() -> None:

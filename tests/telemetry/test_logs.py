@@ -160,3 +160,26 @@ def test_a_full_queue(debug: pytest.LogCaptureFixture) -> None:
     assert told(debug)[0][1].startswith(
         f"attempt 1 at {cluster.names[0]} rejected by the policy 'limit': LimitExceeded: "
     )
+
+
+class Unprintable(Exception):
+    """What cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_an_error_that_cannot_be_shown(debug: pytest.LogCaptureFixture) -> None:
+    """It is told of all the same."""
+    Log(NAME)(Event("call failed", 1.0, cause=Unprintable(), call=1))
+    assert "<a Unprintable that cannot be shown>" in told(debug)[0][1]
+
+
+def test_an_endpoints_name_stays(debug: pytest.LogCaptureFixture) -> None:
+    """A host may be called as secrets are; one line is all that it gets."""
+    for name in ("token:8080", "a\nb:80"):
+        Log(NAME)(Event("ejected", 1.0, name))
+    first, second = debug.records
+    assert first.__dict__["holdfast_endpoint"] == "token:8080"
+    assert first.getMessage().startswith("token:8080 ejected")
+    assert second.getMessage().startswith("a\\nb:80 ejected")

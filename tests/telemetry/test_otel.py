@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from time import time_ns
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from opentelemetry.semconv.attributes import (
 )
 from opentelemetry.semconv.metrics.http_metrics import HTTP_CLIENT_REQUEST_DURATION
 from opentelemetry.trace import SpanKind, StatusCode
+from twisted.internet.task import Clock, deferLater
 
 from holdfast import (
     AsyncCluster,
@@ -45,10 +47,15 @@ from holdfast import (
     Policy,
     Retry,
 )
+from holdfast.cluster.functions import FunctionCore
+from holdfast.drivers.twisted import Driver
+from holdfast.errors import Truncated
 from holdfast.policy.events import Event
 from holdfast.telemetry import OpenTelemetry
 from tests.cluster.calls import Reply, Virtual
 from tests.servers.echo import EchoServer
+from tests.servers.fixtures import StartScripted
+from tests.servers.scripted import Receive, Send
 
 PLAIN: dict[str, Any] = {"retry": None, "budget": None, "breaker": None, "limit": None}
 SECRET = "hunter2"
@@ -348,6 +355,203 @@ def test_functions(exported: Exported) -> None:
     assert point.attributes["holdfast.outcome"] == "failure"
 
 
+@pytest.mark.parametrize("kind", ["plain", "asynchronous", "twisted"])
+def test_what_a_function_calls_is_within_its_attempt(exported: Exported, kind: str) -> None:
+    """The span of an attempt is current in the function, and only there."""
+    tracer = exported.tracers.get_tracer("test")
+    policy = Policy(**{**PLAIN, "retry": Retry(attempts=2, base=1e-9, exceptions=(ValueError,))})
+    outcomes: list[Any] = [ValueError(), 7]
+
+    def inner() -> Any:
+        tracer.start_span("inner").end()
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def inner_later() -> Any:
+        await asyncio.sleep(0)
+        return inner()
+
+    with tracer.start_as_current_span("outer") as outer:
+        if kind == "plain":
+            work: Any = policy(inner)
+            exported.otel.watch(work)
+            assert work() == 7
+        elif kind == "asynchronous":
+            work = policy(inner_later)
+            exported.otel.watch(work)
+            assert asyncio.run(work()) == 7
+        else:
+            clock = Clock()
+            core = FunctionCore(policy, "work", clock=clock.seconds)
+            exported.otel.watch(core)
+            reactor: Any = clock
+
+            async def in_a_turn() -> Any:
+                await deferLater(reactor, 0.0)
+                return inner()
+
+            found: list[Any] = []
+            Driver(clock).run(core.call(in_a_turn, (), {})).addCallback(found.append)
+            clock.pump([0.1] * 5)
+            assert found == [7]
+        assert trace.get_current_span() is outer
+    first, attempt, second, other, call, _ = exported.spans()
+    assert (first.name, second.name) == ("inner", "inner")
+    assert (parent(first), parent(second)) == (identity(attempt), identity(other))
+    assert parent(attempt) == parent(other) == identity(call)
+    assert parent(call) == outer.get_span_context().span_id
+
+
+def test_where_a_function_was_tried(exported: Exported) -> None:
+    """An attempt has the function's name, and the place as an attribute."""
+    listen = exported.otel
+    listen(Event("call started", 0.0, cause="work", call=1))
+    listen(Event("attempt started", 0.0, "10.0.0.1:80", 1, call=1))
+    listen(Event("attempt succeeded", 1.0, "10.0.0.1:80", 1, call=1))
+    listen(Event("call succeeded", 1.0, "", 1, call=1))
+    attempt, call = exported.spans()
+    assert attempt.name == call.name == "work"
+    assert attributes(attempt)["holdfast.endpoint"] == "10.0.0.1:80"
+
+
+class Unprintable(Exception):
+    """What cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_an_error_that_cannot_be_shown(exported: Exported) -> None:
+    """Its spans end all the same."""
+    listen = exported.otel
+    error = Unprintable()
+    listen(Event("call started", 0.0, cause="work", call=1))
+    listen(Event("attempt started", 0.0, "work", 1, call=1))
+    listen(Event("attempt failed", 1.0, "work", 1, error, call=1))
+    listen(Event("call failed", 1.0, "", 1, error, call=1))
+    assert len(exported.spans()) == 2
+    for span in exported.spans():
+        assert attributes(span)["error.type"].endswith("Unprintable")
+        assert span.status.status_code == StatusCode.ERROR
+
+
+def test_a_redirect(exported: Exported, echo: EchoServer) -> None:
+    """The call's span tells who has answered, and where."""
+    with EchoServer() as other, Cluster([f"127.0.0.1:{echo.port}"]) as cluster:
+        exported.otel.watch(cluster)
+        there = f"http://127.0.0.1:{other.port}/bytes/3"
+        cluster.get("/redirect/302", params={"to": there}, follow_redirects=True)
+    attempt, call = exported.spans()
+    assert attributes(call)["url.full"] == there
+    assert attributes(call)["server.port"] == other.port
+    assert attributes(attempt)["server.port"] == echo.port
+
+
+def test_a_stream_ends_with_its_body(exported: Exported, echo: EchoServer) -> None:
+    """Its spans, its time and its place among the active requests last that long."""
+    with Cluster([f"127.0.0.1:{echo.port}"]) as cluster:
+        exported.otel.watch(cluster)
+        for read in (True, False):
+            with cluster.stream("GET", "/bytes/1000000") as response:
+                assert exported.spans() == ()
+                (active,) = exported.points("http.client.active_requests")
+                assert active.value == 1
+                middle = time_ns()
+                if read:
+                    response.read()
+            attempt, call = exported.spans()
+            assert parent(attempt) == identity(call)
+            assert (attempt.end_time or 0) > middle
+            assert attributes(call)["holdfast.outcome"] == "success"
+            assert attributes(call)["http.response.status_code"] == 200
+            (active,) = exported.points("http.client.active_requests")
+            assert active.value == 0
+            exported._exporter.clear()
+    (point,) = exported.points(HTTP_CLIENT_REQUEST_DURATION)
+    assert point.count == 2
+
+
+def test_a_stream_that_breaks(exported: Exported, scripted: StartScripted) -> None:
+    """What ended the body is the error of both spans, beside the status of the head."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
+    server = scripted([Receive(), Send(head)])
+    with Cluster([server.address]) as cluster:
+        exported.otel.watch(cluster)
+        with pytest.raises(Truncated), cluster.stream("GET", "/") as response:
+            response.read()
+    assert len(exported.spans()) == 2
+    for span in exported.spans():
+        assert attributes(span)["error.type"] == "holdfast.errors.Truncated"
+        assert attributes(span)["http.response.status_code"] == 200
+        assert attributes(span)["holdfast.outcome"] == "failure"
+        assert span.status.status_code == StatusCode.ERROR
+    (point,) = exported.points(HTTP_CLIENT_REQUEST_DURATION)
+    assert point.attributes["error.type"] == "holdfast.errors.Truncated"
+    assert point.attributes["http.response.status_code"] == 200
+
+
+def test_a_stream_that_is_tried_again(exported: Exported, echo: EchoServer) -> None:
+    """The answer that nobody sees ends where it is dropped."""
+    policy = Policy(retry=Retry(attempts=2, base=1e-9), budget=None)
+    with Cluster([f"127.0.0.1:{echo.port}"], policy=policy) as cluster:
+        exported.otel.watch(cluster)
+        with cluster.stream("GET", "/status/503") as response:
+            assert response.status_code == 503
+            assert len(exported.spans()) == 1
+    first, second, call = exported.spans()
+    assert attributes(first)["error.type"] == attributes(second)["error.type"] == "503"
+    assert attributes(second)["http.request.resend_count"] == 1
+    assert attributes(call)["holdfast.outcome"] == "failure"
+
+
+def test_a_function_that_returns_a_stream_it_has_read(exported: Exported, echo: EchoServer) -> None:
+    """Its spans end when it does."""
+    with Cluster([f"127.0.0.1:{echo.port}"]) as cluster:
+
+        @Policy(**PLAIN)
+        def work() -> Any:
+            with cluster.stream("GET", "/bytes/10") as response:
+                response.read()
+            return response
+
+        exported.otel.watch(work)
+        assert work().status_code == 200
+    assert len(exported.spans()) == 2
+
+
+def test_closing_ends_streams(exported: Exported, echo: EchoServer) -> None:
+    """And what becomes of them later is nobody's business."""
+    with Cluster([f"127.0.0.1:{echo.port}"]) as cluster:
+        exported.otel.watch(cluster)
+        with cluster.stream("GET", "/bytes/1000000"):
+            exported.otel.close()
+            assert len(exported.spans()) == 2
+    assert len(exported.spans()) == 2
+    (active,) = exported.points("http.client.active_requests")
+    assert active.value == 0
+
+
+def test_labels_are_bounded() -> None:
+    """In metrics the endpoints beyond the bound are one; spans tell them all."""
+    exported = Exported(max_endpoints=2)
+    cluster = exported.watch(5, retry=Retry(attempts=2, base=1e-9))
+    cluster.all_reply(status=503)
+    for _ in range(20):
+        cluster.call()
+    for name in (HTTP_CLIENT_REQUEST_DURATION, "http.client.active_requests"):
+        places = {point.attributes["server.address"] for point in exported.points(name)}
+        assert len(places) == 3
+        assert "other" in places
+    decisions = exported.points("holdfast.decisions")
+    assert len({point.attributes["holdfast.endpoint"] for point in decisions}) == 3
+    told = {attributes(span).get("server.address") for span in exported.spans()}
+    assert told == {f"10.0.0.{number}" for number in range(1, 6)}
+    assert {point.value for point in exported.points("http.client.active_requests")} == {0}
+    exported.close()
+
+
 def test_the_current_span_is_the_parent(exported: Exported) -> None:
     """That of who makes the call, whatever runs beside it."""
     cluster = exported.watch()
@@ -609,6 +813,8 @@ def test_wrong_arguments() -> None:
     """Are named."""
     with pytest.raises(ValueError, match="max_calls"):
         OpenTelemetry(max_calls=0)
+    with pytest.raises(ValueError, match="max_endpoints"):
+        OpenTelemetry(max_endpoints=-1)
 
 
 def test_without_an_sdk() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import os
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -299,6 +302,83 @@ def test_clusters_have_names() -> None:
     assert scraped.value("calls_total", "a", outcome="success") == 1
     assert scraped.value("calls_total", "b", outcome="failure") == 1
     assert scraped.value("calls_in_flight", "a") == scraped.value("calls_in_flight", "b") == 0
+
+
+def test_a_listener_of_two_clusters(caplog: pytest.LogCaptureFixture) -> None:
+    """It is warned of, once, and nothing stays in flight for ever."""
+    scraped = Scraped()
+    clusters = [scraped.watch() for _ in range(2)]  # both number their calls from 1
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        for _ in range(2):
+            for cluster in clusters:
+                cluster.all_reply(after=1)
+                cluster.world.start(cluster.program())
+                cluster.world.advance(0.5)
+            for cluster in clusters:
+                cluster.world.advance(2)
+    assert caplog.text.count("each one needs its own") == 1
+    assert scraped.value("calls_total", outcome="success") == 4
+    assert scraped.value("calls_in_flight") == 0
+    assert scraped.value("attempts_in_flight", endpoint=clusters[0].names[0]) == 0
+
+
+class Collecting(str):
+    """A name at whose sight the garbage collector runs."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        gc.collect()
+        return super().__hash__()
+
+
+def test_a_call_that_is_collected_while_another_is_counted() -> None:
+    """A call that was left alone ends where the collector finds it, and blocks nobody."""
+    scraped = Scraped()
+    cluster = scraped.watch()
+    cluster.all_reply(after=1)
+    program = cluster.program()
+    next(program)
+    cycle = [program]
+    cycle.append(cycle)  # type: ignore[arg-type]
+    del program, cycle
+    event = Event("ejected", 0.0, Collecting("a:80"))
+    thread = threading.Thread(target=scraped.metrics, args=(event,), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert scraped.value("calls_total", outcome="cancelled") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_while_another_thread_counts() -> None:
+    """The child can count, too."""
+    scraped = Scraped()
+    listener = scraped.metrics.cluster("a")
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            inside.set()
+            go_on.wait(20)
+            return super().__hash__()
+
+    other = threading.Thread(target=listener, args=(Event("returned", 0.0, Slow("a:80")),))
+    other.start()
+    inside.wait(20)
+    os.register_at_fork(before=go_on.set)  # the latest one comes first
+    child = os.fork()
+    if child == 0:
+        done = threading.Thread(target=listener, args=(Event("call started", 0.0, call=1),))
+        done.daemon = True
+        done.start()
+        done.join(20)
+        os._exit(done.is_alive())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    other.join(20)
 
 
 def test_the_arguments() -> None:

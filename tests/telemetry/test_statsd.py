@@ -158,6 +158,8 @@ def test_names_cannot_break_the_protocol() -> None:
     client = Client()
     Statsd(client, "a:80|x\n@#b")(Event("retried", 0.0))
     assert client.counts == {"a_80_x___b.retry": 1}
+    Statsd(client, "c.\0d.")(Event("retried", 0.0))
+    assert client.counts["c._d.retry"] == 1
 
 
 def test_what_is_no_client() -> None:

@@ -335,16 +335,24 @@ class Cluster(Closing, _Caller[Response]):
     """
 
     _run = staticmethod(blocking.run)
+    _later = False
 
     def _drive(self, driver: Driver) -> None:
         self._run = driver.run
+        self._later = getattr(driver, "later", False)
 
     def stream(self, method: str, path: str, **options: Unpack[Options]) -> Stream:
         """Call the cluster, and leave the body of the answer to be read: a context manager.
 
         The call's total time ends with the head of the answer; for each part of the body the
-        limits ``read`` and ``min_bandwidth`` hold.
+        limits ``read`` and ``min_bandwidth`` hold. With a driver whose ``run`` returns a Deferred,
+        streams are those of an `AsyncCluster`: TypeError.
         """
+        if self._later:
+            raise TypeError(
+                "Cluster.stream blocks while it reads, which this driver cannot do: in a coroutine "
+                "use `async with AsyncCluster(hosts, driver=driver).stream(...)`"
+            )
         return Stream(self._core.call(self._build(method, path, options, stream=True)), self._run)
 
     @overload

@@ -11,11 +11,11 @@ import asyncio
 import inspect
 import random as random_module
 import sys
-from functools import partial
+from functools import partial, wraps
 from math import inf
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from holdfast import ops
 from holdfast.drivers.lookups import Lookup
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver", "Stream", "run"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Data larger than this is handed to the transport in pieces, which bounds its buffer. It is what
@@ -91,11 +92,15 @@ class Driver:
         cluster = Cluster(hosts, driver=Driver())
         deferred = cluster.get("/x")
 
-    The methods of such a `Cluster` return Deferreds; those of an `AsyncCluster` are awaited in
-    coroutines that Twisted runs, its streams included. ``reactor``: by default the installed one.
+    The methods of such a `Cluster` return Deferreds, but for ``stream``, which it does not have;
+    those of an `AsyncCluster` are awaited in coroutines that Twisted runs (``async def`` under
+    ``Deferred.fromCoroutine``), its streams included. ``reactor``: by default the installed one.
     With a ``twisted.internet.task.Clock`` in its place, as tests use it, time is that clock's.
     ``random`` returns numbers from 0 to 1.
     """
+
+    #: Whether `run` returns before the program is over.
+    later = True
 
     def __init__(
         self, reactor: Any = None, *, random: Callable[[], float] = random_module.random
@@ -142,6 +147,29 @@ class Driver:
     def arun(self, program: ops.Program[Any]) -> Any:
         """Run a program to its end, as a Deferred, which coroutines can await."""
         return self.run(program)
+
+    def under(self, policy: Any) -> Callable[[Callable[P, Any]], Callable[P, Deferred[Any]]]:
+        """Return a decorator that puts a function under a `holdfast.Policy`.
+
+            @Driver().under(Policy(retry=Retry(attempts=3, exceptions=(ConnectionRefusedError,))))
+            def look_up(name): ...
+
+        The function returns a Deferred, a coroutine or a value; the decorated one a Deferred, at
+        whose cancellation the attempt is cancelled. See `holdfast.Policy.__call__` for the rest.
+        """
+
+        def decorate(function: Callable[P, Any]) -> Callable[P, Deferred[Any]]:
+            core = policy(function).core
+            core.clock = self.clock
+
+            @wraps(function)
+            def wrapper(*args: P.args, **keywords: P.kwargs) -> Deferred[Any]:
+                return self.run(core.call(function, args, keywords))
+
+            wrapper.core = core  # type: ignore[attr-defined]
+            return wrapper
+
+        return decorate
 
 
 # Each of these returns an operation's result, or has the task wait and returns PARKED.

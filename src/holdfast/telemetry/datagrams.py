@@ -13,18 +13,18 @@ import socket
 import threading
 from math import isfinite
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
 
 from holdfast.errors import InvalidRequest
 from holdfast.policy.checks import at_least, not_negative
+from holdfast.telemetry.lines import lines_of, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
-__all__ = ["UDP", "packed"]
+__all__ = ["UDP"]
 
 #: Bytes of one datagram that fit into an Ethernet frame, with room for tunnels (statsd's advice).
 MAX_BYTES = 1432
@@ -126,13 +126,14 @@ class _Outbox:
         self._sending = threading.RLock()
         self._thread: threading.Thread | None = None
         self._socket: socket.socket | None = None
-        self._connected_at = 0.0
+        self._looked_up_at = 0.0
+        self._addresses: list[tuple[int, Any]] = []  # of the server, the one in use first
         self._clear()
 
     def _clear(self) -> None:
         self._counts: dict[str, int] = {}
         self._gauges: dict[str, float] = {}
-        self._timings: list[str] = []
+        self._timings: list[tuple[str, float]] = []
         self._size = 0  # bytes, about
 
     def count(self, name: str, count: int) -> None:
@@ -155,12 +156,11 @@ class _Outbox:
                 self._grow(len(name) + 10)
 
     def time(self, name: str, milliseconds: float) -> None:
-        line = f"{name}:{milliseconds:.3f}|ms"
         with self._changed:
             if not self._takes(milliseconds, len(self._timings)):
                 return
-            self._timings.append(line)
-            self._grow(len(line) + 1)
+            self._timings.append((name, milliseconds))
+            self._grow(len(name) + 10)
 
     def _takes(self, value: float, pending: int = 0) -> bool:
         """Tell whether a metric can be taken; one that cannot is dropped."""
@@ -203,16 +203,9 @@ class _Outbox:
 
     def _take(self) -> list[str]:
         with self._changed:
-            lines = [f"{name}:{count}|c" for name, count in self._counts.items()]
-            for name, value in self._gauges.items():
-                text = str(value) if isinstance(value, int) else f"{value:f}"
-                if text.startswith("-"):
-                    lines.append(f"{name}:0|g\n{name}:{text}|g")  # a sign alone means a change
-                else:
-                    lines.append(f"{name}:{text}|g")
-            lines += self._timings
+            counts, gauges, timings = self._counts, self._gauges, self._timings
             self._clear()
-            return lines
+        return lines_of(counts, gauges, timings)
 
     def flush(self) -> None:
         with self._sending:
@@ -220,36 +213,60 @@ class _Outbox:
             if not lines:
                 return
             try:
-                sock = self._connected()
+                self._look_up()
             except (OSError, UnicodeError):  # no such name
                 self.dropped += len(lines)
                 return
             for data, count in packed(lines, self._max_bytes):
                 try:
-                    sock.send(data)
+                    self._send(data)
                 except OSError:
-                    # The buffer is full, or an earlier datagram found nobody: this is statistics.
+                    # The buffer is full, or there is no way to it: this is statistics.
                     self.dropped += count
 
-    def _connected(self) -> socket.socket:
+    def _look_up(self) -> None:
         now = monotonic()
+        if self._addresses and now - self._looked_up_at < LOOK_UP_AFTER:
+            return
+        try:
+            found = socket.getaddrinfo(*self._place, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError):
+            if not self._addresses:
+                raise
+        else:
+            # Many servers listen at the older one only, and no handshake tells which do.
+            found.sort(key=lambda item: item[0] != socket.AF_INET)
+            self._addresses = list(dict.fromkeys((item[0], item[4]) for item in found))
+            self._disconnect()
+        self._looked_up_at = now
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._connected().send(data)
+        except ConnectionRefusedError:
+            # An earlier one found nobody, and this one was not sent: perhaps the server has only
+            # begun anew, or listens at another of its addresses.
+            self._disconnect()
+            self._addresses.append(self._addresses.pop(0))
+            self._connected().send(data)
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            family, address = self._addresses[0]
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            try:
+                sock.setblocking(False)
+                sock.connect(address)
+            except BaseException:
+                sock.close()
+                raise
+            self._socket = sock
+        return self._socket
+
+    def _disconnect(self) -> None:
         if self._socket is not None:
-            if now - self._connected_at < LOOK_UP_AFTER:
-                return self._socket
             self._socket.close()
             self._socket = None
-        found = socket.getaddrinfo(*self._place, type=socket.SOCK_DGRAM)
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)
-            sock.connect(address)
-        except BaseException:
-            sock.close()
-            raise
-        self._socket = sock
-        self._connected_at = now
-        return sock
 
     def close(self) -> None:
         with self._changed:
@@ -257,33 +274,12 @@ class _Outbox:
             self._changed.notify_all()
         with self._sending:
             self.flush()
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+            self._disconnect()
 
     def after_fork(self) -> None:
         """Forget, in a new process, what is its parent's."""
-        if self._socket is not None:
-            self._socket.close()
+        self._disconnect()
         self._reset()
-
-
-def packed(lines: Iterable[str], max_bytes: int) -> Iterable[tuple[bytes, int]]:
-    """Return datagrams of at most ``max_bytes``, and how many metrics are in each.
-
-    A line that is longer than that goes alone.
-    """
-    pack: list[bytes] = []
-    size = 0
-    for line in lines:
-        data = line.encode("utf-8", "replace")
-        if pack and size + 1 + len(data) > max_bytes:
-            yield b"\n".join(pack), len(pack)
-            pack, size = [], 0
-        size += len(data) + bool(pack)
-        pack.append(data)
-    if pack:
-        yield b"\n".join(pack), len(pack)
 
 
 _outboxes: WeakSet[_Outbox] = WeakSet()

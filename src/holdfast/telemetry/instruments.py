@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DURATION_BOUNDARIES", "Instruments"]
 
+#: The attribute of all endpoints beyond the bound.
+OTHER = "other"
+
 #: The buckets that the conventions advise for ``http.client.request.duration``, in seconds.
 DURATION_BOUNDARIES = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
@@ -24,7 +27,9 @@ DURATION_BOUNDARIES = [
 class Instruments:
     """Durations of attempts and calls, attempts in progress, and decisions."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, max_endpoints: int) -> None:
+        self._max_endpoints = max_endpoints
+        self._known: set[str] = set()  # endpoints that attributes tell apart
         self._attempts = meter.create_histogram(
             "http.client.request.duration",
             "s",
@@ -44,9 +49,21 @@ class Instruments:
             "holdfast.decisions", "{decision}", "Number of decisions, by what was decided."
         )
 
-    def attempt_started(self, attempt: AttemptSpan) -> None:
+    def _label(self, endpoint: str) -> str:
+        # What is removed keeps its place: a meter forgets none of what it was told.
+        if endpoint in self._known:
+            return endpoint
+        if len(self._known) >= self._max_endpoints:
+            return OTHER
+        self._known.add(endpoint)
+        return endpoint
+
+    def attempt_started(self, attempt: AttemptSpan, event: Event) -> None:
         """Count an attempt that is in progress."""
         if attempt.attributes is not None:
+            if self._label(event.endpoint) is OTHER:
+                attempt.attributes["server.address"] = OTHER
+                attempt.attributes.pop("server.port", None)
             self._active.add(1, attempt.attributes)
 
     def attempt_ended(self, attempt: AttemptSpan, event: Event) -> None:
@@ -56,7 +73,7 @@ class Instruments:
             return
         self._active.add(-1, attributes)
         attributes = dict(attributes)
-        status = status_of(event)
+        status = status_of(event) or attempt.status
         if status is not None:
             attributes["http.response.status_code"] = status
         kind = error_attribute(event, outcome_of(event))
@@ -80,5 +97,5 @@ class Instruments:
         if event.policy:
             attributes["holdfast.policy"] = event.policy
         if event.endpoint:
-            attributes["holdfast.endpoint"] = event.endpoint
+            attributes["holdfast.endpoint"] = self._label(event.endpoint)
         self._decisions.add(1, attributes)

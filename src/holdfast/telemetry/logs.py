@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import HoldfastError
 from holdfast.http.requests import Request
-from holdfast.telemetry.outcomes import error_of, error_type, outcome_of, status_of
-from holdfast.telemetry.redaction import redacted
+from holdfast.telemetry.outcomes import error_of, error_type, outcome_of, status_of, text_of
+from holdfast.telemetry.redaction import escaped, redacted
 
 if TYPE_CHECKING:
     from holdfast.policy.events import Event, Kind
@@ -122,7 +121,7 @@ class Log:
 def _fields(event: Event) -> dict[str, Any]:
     fields: dict[str, Any] = {"event": event.kind, "call": event.call, "attempt": event.attempt}
     if event.endpoint:
-        fields["endpoint"] = redacted(event.endpoint)
+        fields["endpoint"] = escaped(event.endpoint)
     if event.policy:
         fields["policy"] = event.policy
     if event.kind in _ENDS or event.kind == "retried":
@@ -143,8 +142,7 @@ def _told(event: Event, error: BaseException | None, status: int | None) -> str:
     cause = event.cause
     if error is not None:
         # The attempts belong to the end of the call; each of them has had a record of its own.
-        whole = event.kind == "call failed" or not isinstance(error, HoldfastError)
-        text = str(error) if whole else error.summary  # type: ignore[attr-defined]
+        text = text_of(error, whole=event.kind == "call failed")
         return redacted(f"{type(error).__name__}: {text}" if text else type(error).__name__)
     if status is not None:
         return f"status {status}"

@@ -1,9 +1,10 @@
 """Events as spans and metrics of OpenTelemetry, by its API (the extra ``otel``).
 
 Theory of operation. A call has a span, whose parent is the one that was current where the call was
-made, and each of its attempts that is sent a child of that. No span is made current: programs take
-turns on one thread. What belongs to which call is known by the call's number, so that one object
-serves one cluster.
+made, and each of its attempts that is sent a child of that. The span of a request is never made
+current, as programs take turns on one thread; that of a function's attempt is while the function
+runs. What belongs to which call is known by the call's number, so that one object serves one
+cluster. Spans of a streamed answer end with its body.
 
 Names and values follow the semantic conventions of HTTP (stable since 1.23); what is our own begins
 with ``holdfast``.
@@ -12,12 +13,14 @@ with ``holdfast``.
 from __future__ import annotations
 
 import logging
-import threading
+from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from holdfast._version import __version__
 from holdfast.cluster.caller import Caller
+from holdfast.http.responses import Response
 from holdfast.policy.checks import at_least
 from holdfast.telemetry.outcomes import outcome_of
 
@@ -33,11 +36,11 @@ from holdfast.telemetry.instruments import Instruments
 from holdfast.telemetry.spans import CallSpan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from opentelemetry.propagators.textmap import TextMapPropagator
 
-    from holdfast.policy.events import Event
+    from holdfast.policy.events import Event, Kind
 
 __all__ = ["OpenTelemetry"]
 
@@ -49,7 +52,8 @@ class OpenTelemetry:
 
     ``OpenTelemetry().watch(cluster)`` listens, and adds the headers of the trace to each request.
     ``tracer_provider``, ``meter_provider`` and ``propagator``: by default the global ones. Of no
-    more than ``max_calls`` calls in progress is the span kept open: the oldest one ends then.
+    more than ``max_calls`` calls in progress is the span kept open: the oldest one ends then. In
+    metrics ``max_endpoints`` have attributes of their own; the others share ``"other"``.
     """
 
     def __init__(
@@ -59,13 +63,18 @@ class OpenTelemetry:
         propagator: TextMapPropagator | None = None,
         *,
         max_calls: int = 10_000,
+        max_endpoints: int = 1000,
     ) -> None:
         self.max_calls = max_calls
+        self.max_endpoints = max_endpoints
         at_least(self, 1, "max_calls")
+        at_least(self, 0, "max_endpoints")
         self._tracer = trace.get_tracer("holdfast", __version__, tracer_provider)
-        self._instruments = Instruments(metrics.get_meter("holdfast", __version__, meter_provider))
+        meter = metrics.get_meter("holdfast", __version__, meter_provider)
+        self._instruments = Instruments(meter, max_endpoints)
         self._propagator = propagator
-        self._lock = threading.Lock()
+        # Without a lock, which a fork, or the garbage collector, could meet in the wrong state:
+        # each step is atomic by itself.
         self._calls: dict[int, CallSpan] = {}
         self._watched: ref[Caller] | None = None
 
@@ -98,10 +107,11 @@ class OpenTelemetry:
 
     def close(self) -> None:
         """End the spans of calls that are still in progress."""
-        with self._lock:
-            calls = list(self._calls.values())
-            self._calls.clear()
-        for call in calls:
+        while self._calls:
+            try:
+                _, call = self._calls.popitem()
+            except KeyError:
+                return
             self._drop(call)
 
     def inject(self, call: int, attempt: int, endpoint: str) -> Iterable[tuple[str, str]]:
@@ -123,17 +133,18 @@ class OpenTelemetry:
         if kind == "call started":
             self._start(event)
             return
-        if kind in ("call succeeded", "call failed"):
-            self._end(event)
-            return
         call = self._calls.get(event.call) if event.call else None
-        if kind == "attempt started":
+        if kind in ("call succeeded", "call failed"):
+            if call is not None and not self._streams(call, event, call.answered, self._end):
+                self._end(event)
+        elif kind == "attempt started":
             if call is not None:
-                self._instruments.attempt_started(call.start_attempt(event))
+                self._instruments.attempt_started(call.start_attempt(event), event)
         elif kind in ("attempt succeeded", "attempt failed"):
-            ended = call.end_attempt(event) if call is not None else None
-            if ended is not None:
-                self._instruments.attempt_ended(ended, event)
+            if call is not None and not self._streams(
+                call, event, call.attempt_answered, self._end_attempt
+            ):
+                self._end_attempt(event)
         else:
             if call is not None:
                 call.decided(event)
@@ -142,21 +153,58 @@ class OpenTelemetry:
     def _start(self, event: Event) -> None:
         # The current context is that of who makes the call: its program has just begun.
         call = CallSpan(self._tracer, context.get_current(), event.cause)
-        with self._lock:
-            before = self._calls.pop(event.call, None)
-            oldest = None
-            if len(self._calls) >= self.max_calls:
-                oldest = self._calls.pop(next(iter(self._calls)))
-            self._calls[event.call] = call
+        before = self._calls.pop(event.call, None)
+        oldest = None
+        if len(self._calls) >= self.max_calls:
+            oldest = self._calls.pop(list(self._calls)[0], None)  # noqa: RUF015  others change it
+        self._calls[event.call] = call
         for other in (before, oldest):
             if other is not None:
                 self._drop(other)
         if before is not None:
             _log.warning("one OpenTelemetry listens to two clusters: each one needs its own")
 
+    def _streams(
+        self,
+        call: CallSpan,
+        event: Event,
+        answered: Callable[[Event], None],
+        end: Callable[[Event], None],
+    ) -> bool:
+        """Tell whether an answer's body is still to come: then ``end`` is called after it."""
+        reader = event.cause.reader if isinstance(event.cause, Response) else None
+        if reader is None or not call.is_request:  # a function may have read what it returns
+            return False
+        answered(event)
+        clock = self._clock()
+        began = clock()
+
+        def over(error: Exception | None) -> None:
+            seconds = clock() - began
+            later = replace(event, time=event.time + seconds, seconds=event.seconds + seconds)
+            if error is not None:
+                kind: Kind = "call failed" if event.kind.startswith("call") else "attempt failed"
+                later = replace(later, kind=kind, cause=error)
+            try:
+                end(later)
+            except Exception:
+                _log.exception("OpenTelemetry failed at the end of a body")
+
+        reader.on_close.append(over)
+        return True
+
+    def _clock(self) -> Callable[[], float]:
+        watched = self._watched() if self._watched is not None else None
+        return watched.clock if watched is not None else monotonic
+
+    def _end_attempt(self, event: Event) -> None:
+        call = self._calls.get(event.call)
+        ended = call.end_attempt(event) if call is not None else None
+        if ended is not None:
+            self._instruments.attempt_ended(ended, event)
+
     def _end(self, event: Event) -> None:
-        with self._lock:
-            call = self._calls.pop(event.call, None)
+        call = self._calls.pop(event.call, None)
         if call is None:
             return
         fallen = call.fallen and event.kind == "call succeeded"

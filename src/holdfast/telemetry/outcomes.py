@@ -18,6 +18,7 @@ __all__ = [
     "is_cancellation",
     "outcome_of",
     "status_of",
+    "text_of",
 ]
 
 Outcome: TypeAlias = Literal["success", "failure", "timeout", "rejected", "cancelled"]
@@ -56,6 +57,14 @@ def error_type(error: BaseException) -> str:
     if kind.__module__ == "builtins":
         return kind.__qualname__
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def text_of(error: BaseException, whole: bool = False) -> str:
+    """Return what an exception says; one of ours with its list of attempts when it is ``whole``."""
+    try:
+        return error.summary if isinstance(error, HoldfastError) and not whole else str(error)
+    except Exception:  # whatever a class of the user's makes of it
+        return f"<a {type(error).__name__} that cannot be shown>"
 
 
 def outcome_of(event: Event) -> Outcome:

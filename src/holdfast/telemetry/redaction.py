@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["REDACTED", "redacted", "redacted_target"]
+__all__ = ["REDACTED", "escaped", "redacted", "redacted_target"]
 
 REDACTED = "REDACTED"
 
@@ -22,12 +22,16 @@ _HEADER = re.compile(
 )
 _SCHEME = re.compile(r"\b(bearer|basic|digest|negotiate)\s+(?=\S{8})\S+", re.IGNORECASE)
 _NAMED = re.compile(
-    r"\b([\w-]*(?:password|passwd|secret|token|api[_-]?key|access[_-]?key))"
-    r"(['\"]?\s*[:=]\s*)(['\"]?)[^\s,;&'\"]+",
+    r"\b([\w-]*(?:password|passwd|passphrase|pwd|secret|token|credentials?"
+    r"|api[_-]?key|access[_-]?key|private[_-]?key))"
+    # In quotation marks a value may have spaces.
+    r"(['\"]?\s*[:=]\s*)(?:(')[^']*|(\")[^\"]*|[^\s,;&'\"]+)",
     re.IGNORECASE,
 )
 _USERINFO = re.compile(r"://[^\s/?#]*@")
-_BARE_USERINFO = re.compile(r"[^\s/@:'\"(\[<=]++:[^\s/@]++@")
+# A password with a slash in it, as which no port can be taken.
+_ODD_USERINFO = re.compile(r"://[^\s/?#@:\[]*:(?!\d{1,5}[/\s])[^\s@]*@")
+_BARE_USERINFO = re.compile(r"[^\s/@:'\"(\[<=]++:[^\s/]*@")
 # A question mark inside of a path, or before something with a value.
 _QUERY = re.compile(r"(?<=\S)\?\S+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -40,13 +44,19 @@ def redacted(text: str) -> str:
         text = text[:LIMIT].rpartition(" ")[0] + " …"
     if "@" in text:
         text = _USERINFO.sub(f"://{REDACTED}@", text)
+        text = _ODD_USERINFO.sub(f"://{REDACTED}@", text)
         text = _BARE_USERINFO.sub(f"{REDACTED}@", text)
     if "?" in text:
         text = _QUERY.sub(_without_query, text)
     text = _HEADER.sub(rf"\1\2{REDACTED}", text)
     text = _SCHEME.sub(rf"\1 {REDACTED}", text)
-    text = _NAMED.sub(rf"\1\2\3{REDACTED}", text)
-    return _CONTROLS.sub(_escaped, text)
+    text = _NAMED.sub(rf"\1\2\3\4{REDACTED}", text)
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """Return a text in one line: whoever named an endpoint did so without credentials."""
+    return _CONTROLS.sub(_as_text, text)
 
 
 def redacted_target(target: str) -> str:
@@ -61,6 +71,6 @@ def _without_query(match: re.Match[str]) -> str:
     return f"?{REDACTED}{query[len(end) :]}" if len(end) > 1 else query
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _as_text(match: re.Match[str]) -> str:
     # A line break of somebody else's must not look like a record of ours.
     return match[0].encode("unicode_escape").decode("ascii")

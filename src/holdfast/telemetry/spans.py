@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from holdfast.errors import HoldfastError
 from holdfast.http.origins import Origin
 from holdfast.http.requests import Request
-from holdfast.telemetry.outcomes import error_of, error_type, outcome_of, status_of
+from holdfast.telemetry.outcomes import error_of, error_type, outcome_of, status_of, text_of
 from holdfast.telemetry.redaction import redacted, redacted_target
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
+    from holdfast.http.responses import Response
     from holdfast.policy.events import Event
 
 __all__ = ["AttemptSpan", "CallSpan", "error_attribute"]
@@ -49,7 +49,7 @@ def _full_url(origin: Origin, request: Request) -> str:
 class AttemptSpan:
     """The span of one attempt, and what its metrics are told apart by."""
 
-    __slots__ = ("attributes", "began", "span")
+    __slots__ = ("_inside", "_outside", "attributes", "began", "span", "status")
 
     def __init__(
         self, span: trace.Span, began: float, attributes: dict[str, str | int] | None
@@ -58,6 +58,21 @@ class AttemptSpan:
         self.began = began  # on the cluster's clock
         #: None for an attempt that is no HTTP exchange.
         self.attributes = attributes
+        #: Of the answer, once its head is there.
+        self.status: int | None = None
+        self._inside: Context | None = None
+        self._outside: Context | None = None
+
+    def enter(self) -> None:
+        """Make the span the current one, for what a function does in it."""
+        self._outside = context.get_current()
+        self._inside = trace.set_span_in_context(self.span, self._outside)
+        context.attach(self._inside)
+
+    def leave(self) -> None:
+        """Make the span the current one no more, unless somebody else has seen to that."""
+        if self._outside is not None and context.get_current() is self._inside:
+            context.attach(self._outside)
 
 
 class CallSpan:
@@ -66,6 +81,7 @@ class CallSpan:
     __slots__ = (
         "_attempts",
         "_context",
+        "_noted",
         "_origin",
         "_request",
         "_sent",
@@ -81,6 +97,7 @@ class CallSpan:
         self._attempts: dict[int, AttemptSpan] = {}
         self._sent = 0
         self._origin: Origin | None = None
+        self._noted = False  # whether it is told where the answer came from
         #: Whether a fallback has answered it.
         self.fallen = False
         #: What it is told apart by from calls of other things.
@@ -97,6 +114,11 @@ class CallSpan:
         kind = SpanKind.CLIENT if self._request is not None else SpanKind.INTERNAL
         self.span = tracer.start_span(name, parent, kind, attributes)
         self._context = trace.set_span_in_context(self.span, parent)
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is an HTTP call, not that of a function."""
+        return self._request is not None
 
     def context_of(self, attempt: int) -> Context:
         """Return the context in which an attempt is made; the call's if it has no span."""
@@ -118,19 +140,38 @@ class CallSpan:
                 attributes["http.request.resend_count"] = self._sent
             kind = SpanKind.CLIENT
         else:
-            name, kind, attributes = event.endpoint, SpanKind.INTERNAL, dict(self.attributes)
+            name = str(self.attributes["code.function.name"])
+            kind, attributes = SpanKind.INTERNAL, dict(self.attributes)
+            if event.endpoint != name:
+                attributes["holdfast.endpoint"] = event.endpoint
         attributes["holdfast.attempt"] = event.attempt
         self._sent += 1
         span = self._tracer.start_span(name, self._context, kind, attributes)
         attempt = self._attempts[event.attempt] = AttemptSpan(span, event.time, common)
+        if request is None:
+            # It is called next, here and in this context; a request's program takes turns.
+            attempt.enter()
         return attempt
+
+    def attempt_answered(self, event: Event) -> None:
+        """Note the head of an answer whose body is still to come."""
+        attempt = self._attempts.get(event.attempt)
+        if attempt is not None:
+            attempt.status = event.cause.status_code
+            _note_status(attempt.span, event.cause)
 
     def end_attempt(self, event: Event) -> AttemptSpan | None:
         """End the span of an attempt; None when it never had one."""
         attempt = self._attempts.pop(event.attempt, None)
         if attempt is not None:
+            attempt.leave()
             self._conclude(attempt.span, event, outcome_of(event))
         return attempt
+
+    def answered(self, event: Event) -> None:
+        """Note who has answered, and where, when the body is still to come."""
+        self._note_place(event.cause.origin, event.cause.request)
+        _note_status(self.span, event.cause)
 
     def decided(self, event: Event) -> None:
         """Note a decision."""
@@ -156,15 +197,22 @@ class CallSpan:
     def end(self, event: Event, outcome: str) -> list[AttemptSpan]:
         """End the span; returns the attempts that were still in progress, ended as well."""
         left = self._leave_attempts()
-        span = self.span
-        span.set_attribute("holdfast.attempts", event.attempt)
-        origin = getattr(event.cause, "origin", None) if status_of(event) else self._origin
-        if self._request is not None and origin is not None:
-            for name, value in _place(origin).items():
-                span.set_attribute(name, value)
-            span.set_attribute("url.full", _full_url(origin, self._request))
-        self._conclude(span, event, outcome)
+        self.span.set_attribute("holdfast.attempts", event.attempt)
+        if status_of(event) is not None:
+            # Of who has answered, which a redirect may have led to.
+            self._note_place(event.cause.origin, event.cause.request)
+        elif not self._noted and self._origin is not None and self._request is not None:
+            self._note_place(self._origin, self._request)
+        self._conclude(self.span, event, outcome)
         return left
+
+    def _note_place(self, origin: Origin, request: Request) -> None:
+        if self._request is None:
+            return
+        self._noted = True
+        for name, value in _place(origin).items():
+            self.span.set_attribute(name, value)
+        self.span.set_attribute("url.full", _full_url(origin, request))
 
     def abandon(self) -> list[AttemptSpan]:
         """End the span of a call of whose end nothing is known; returns the same as `end`."""
@@ -177,22 +225,22 @@ class CallSpan:
         left = list(self._attempts.values())
         self._attempts.clear()
         for attempt in left:
+            attempt.leave()
             attempt.span.set_attribute("error.type", "cancelled")
             attempt.span.end()
         return left
 
     def _conclude(self, span: trace.Span, event: Event, outcome: str) -> None:
         span.set_attribute("holdfast.outcome", outcome)
-        status = status_of(event)
-        if status is not None and self._request is not None:
-            span.set_attribute("http.response.status_code", status)
+        if status_of(event) is not None and self._request is not None:
+            _note_status(span, event.cause)
         kind = error_attribute(event, outcome)
         if kind is not None:
             span.set_attribute("error.type", kind)
         error = error_of(event)
         # A cancellation is told by its type: nothing has gone wrong.
         if kind is not None and outcome != "cancelled" and outcome != "fallback":
-            text = _summary(error) if error is not None else ""
+            text = redacted(text_of(error)) if error is not None else ""
             span.set_status(Status(StatusCode.ERROR, text or None))
             if error is not None:
                 # No stack trace: it quotes lines with whatever stands in them.
@@ -218,5 +266,5 @@ def _method(request: Request) -> tuple[str, dict[str, str | int]]:
     return "HTTP", {"http.request.method": "_OTHER"}
 
 
-def _summary(error: BaseException) -> str:
-    return redacted(error.summary if isinstance(error, HoldfastError) else str(error))
+def _note_status(span: trace.Span, response: Response) -> None:
+    span.set_attribute("http.response.status_code", response.status_code)

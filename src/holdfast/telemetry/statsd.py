@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.telemetry.datagrams import UDP
+from holdfast.telemetry.lines import clean
 from holdfast.telemetry.outcomes import outcome_of
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ _COUNTED: dict[Kind, str] = {
     "circuit closed": "circuit.close",
 }
 
-# What has a meaning in the protocol, or would break a line of it.
-_RESERVED = re.compile(r"[:|@#\s]")
-
 
 class Statsd:
     """A listener that counts and times calls at a statsd client.
@@ -57,8 +54,8 @@ class Statsd:
                     f"one of the package statsd or holdfast.telemetry.UDP, not {client!r}"
                 )
         self.client = client
-        self.prefix = _RESERVED.sub("_", prefix)
-        self._dot = f"{self.prefix}." if prefix else ""
+        self.prefix = clean(prefix).strip(".")
+        self._dot = f"{self.prefix}." if self.prefix else ""
         self._fallen: set[int] = set()  # calls that have fallen back, and are not over yet
 
     def __repr__(self) -> str:
