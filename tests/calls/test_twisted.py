@@ -9,16 +9,26 @@ from typing import Any
 import pytest
 import treq
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.error import ConnectError
+from twisted.internet.error import TimeoutError as ConnectingTimeout
+from twisted.internet.ssl import (
+    Certificate,
+    ClientContextFactory,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
 from twisted.internet.task import Clock
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from holdfast.calls import Call, Http, fault_tolerant
+from holdfast.calls.twisted_endpoints import Endpoints, policy_of
+from holdfast.http.proxies import Proxies
 from tests.calls.conftest import Recorder
 from tests.conformance.reactors import react
-from tests.servers import Certificates, EchoServer, ProxyServer
+from tests.servers import Certificates, EchoServer, Hold, ProxyServer, Receive
+from tests.servers.fixtures import StartScripted
 
 Steps = Generator[Deferred[Any], Any, Any]
 
@@ -241,3 +251,169 @@ def test_inline_callbacks_are_known() -> None:
 
     assert one.core.driver is not None  # type: ignore[attr-defined]
     assert two.core.driver is not None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["nothing", "host and port"])
+def test_old_context_factories(certificates: Certificates, how: str) -> None:
+    """An old context factory gives its context, whether it is told of the host or not."""
+    told: list[Any] = []
+    base: Any = ClientContextFactory
+
+    class Plain(base):  # type: ignore[misc]
+        pass
+
+    class Web(base):  # type: ignore[misc]
+        def getContext(self, hostname: bytes, port: int) -> Any:
+            told.append((hostname, port))
+            return base.getContext(self)
+
+    factory = Plain() if how == "nothing" else Web()
+    with EchoServer(tls=certificates.server_context()) as server:
+
+        def work(reactor: Any) -> Any:
+            @fault_tolerant(
+                reactor=reactor,
+                load_balancer=lambda: ("https", f"localhost:{server.port}"),
+                context_factory=factory,
+            )
+            def fetch(call: Call) -> Deferred[Any]:
+                sent: Deferred[Any] = call.http.request("GET", "/x")
+                return sent
+
+            @inlineCallbacks
+            def main() -> Steps:
+                answer = yield fetch()  # type: ignore[no-untyped-call]
+                assert (yield answer.json())["path"] == "/x"
+                yield fetch.core.close()  # type: ignore[attr-defined]
+
+            return main()
+
+        react(work)
+        assert told == ([] if how == "nothing" else [(b"localhost", server.port)])
+
+
+def through(
+    proxy: str, monkeypatch: pytest.MonkeyPatch, place: tuple[str, str], **options: Any
+) -> Any:
+    """Return what runs a test of a function that sends a POST through a proxy."""
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("https_proxy", proxy)
+
+    def run(script: Any) -> None:
+        def work(reactor: Any) -> Any:
+            @fault_tolerant(reactor=reactor, use_proxy=True, load_balancer=lambda: place, **options)
+            @inlineCallbacks
+            def send(call: Call) -> Generator[Deferred[Any], Any, Any]:
+                answer = yield call.http.request("POST", "/x", data=b"x")
+                return (yield answer.content())
+
+            @inlineCallbacks
+            def main() -> Steps:
+                yield from script(send)
+                yield send.core.close()  # type: ignore[attr-defined]
+
+            return main()
+
+        react(work)
+
+    return run
+
+
+def test_connections_to_a_proxy_are_kept(
+    echo: EchoServer, forward_proxy: ProxyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests to a proxy share a connection, they do not leave one behind each."""
+    run = through(forward_proxy.url, monkeypatch, ("http", echo.address))
+
+    def script(send: Any) -> Steps:
+        for _ in range(3):
+            yield send()
+
+    run(script)
+    assert (forward_proxy.request_count, forward_proxy.connection_count) == (3, 1)
+
+
+def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tunnel that is refused is a failure to connect: tried again, and nothing is left over."""
+    with ProxyServer(tunnel_status=407) as proxy:
+        run = through(proxy.url, monkeypatch, ("https", "localhost:1"), retry_attempts=1)
+
+        def script(send: Any) -> Steps:
+            with pytest.raises(ConnectError, match="answered 407") as caught:
+                yield send()
+            assert len(caught.value.attempts) == 2  # type: ignore[attr-defined]
+            assert send.core.endpoints.all[0].in_flight == 0
+
+        run(script)
+        assert len(proxy.tunnels) == 2
+
+
+def test_a_proxy_that_says_nothing(
+    scripted: StartScripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tunnel that is not there within the connect timeout is a failure to connect."""
+    proxy = scripted([Receive(), Hold()], [Receive(), Hold()])
+    run = through(
+        f"http://{proxy.address}",
+        monkeypatch,
+        ("https", "localhost:1"),
+        retry_attempts=1,
+        connect_timeout=0.1,
+    )
+
+    def script(send: Any) -> Steps:
+        with pytest.raises(ConnectingTimeout, match="in time") as caught:
+            yield send()
+        assert len(caught.value.attempts) == 2  # type: ignore[attr-defined]
+
+    run(script)
+
+
+def test_close_and_connections_in_use(echo: EchoServer) -> None:
+    """A connection that is in use when all are closed is closed when it is given back."""
+
+    def work(reactor: Any) -> Any:
+        @fault_tolerant(reactor=reactor, load_balancer=lambda: ("http", echo.address))
+        def fetch(call: Call) -> Deferred[Any]:
+            sent: Deferred[Any] = call.http.request("GET", "/x")
+            return sent
+
+        @inlineCallbacks
+        def main() -> Steps:
+            answer = yield fetch()  # type: ignore[no-untyped-call]
+            yield fetch.core.close()  # type: ignore[attr-defined]
+            yield answer.content()
+            answer = yield fetch()  # type: ignore[no-untyped-call]
+            yield answer.content()
+            yield fetch.core.close()  # type: ignore[attr-defined]
+
+        return main()
+
+    react(work)
+
+
+def test_deferreds_that_time_out(recorder: Recorder) -> None:
+    """A function that gives up by `addTimeout` counts as timeout."""
+    clock: Any = Clock()
+
+    @fault_tolerant("d", reactor=clock, statsd=recorder)
+    def work() -> Deferred[None]:
+        deferred: Deferred[None] = Deferred()
+        return deferred.addTimeout(1, clock)
+
+    failed: list[Any] = []
+    work().addErrback(failed.append)
+    clock.advance(1.1)
+    assert len(failed) == 1
+    assert recorder.counts == {"d.timeout": 1}
+
+
+def test_no_connect_timeout() -> None:
+    """Without a connect timeout there is none of Twisted's either."""
+
+    def work(reactor: Any) -> Deferred[None]:
+        endpoints = Endpoints(reactor, policy_of(None), None, Proxies())
+        assert endpoints._to("name", 80)._timeout is None
+        return succeed(None)
+
+    react(work)

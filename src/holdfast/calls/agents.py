@@ -11,15 +11,14 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from holdfast.calls.options import Options
+from holdfast.calls.sources import note_source
 from holdfast.errors import DeadlineExceeded, HoldfastError, InvalidRequest, ReadTimeout
 from holdfast.http.bodies import SourceError, body_of
 from holdfast.http.failures import translated
-from holdfast.http.headers import pairs
-from holdfast.http.limits import Timeout
-from holdfast.http.origins import Origin, basic_auth
+from holdfast.http.origins import Origin
 from holdfast.http.pools import ConnectionPool, Transport
-from holdfast.http.redirects import DEFAULT, fetch
-from holdfast.http.requests import Request
+from holdfast.http.redirects import fetch
 from holdfast.policy import Limit, Limiter
 from holdfast.wire.http1 import WireError
 
@@ -28,10 +27,11 @@ if TYPE_CHECKING:
 
     from holdfast.calls.call import Call
     from holdfast.calls.settings import Settings
+    from holdfast.http.requests import Request
     from holdfast.http.responses import Response
     from holdfast.ops import Program
 
-__all__ = ["PLACES", "Agent", "Connections", "absolute"]
+__all__ = ["PLACES", "Agent", "Connections", "absolute", "split"]
 
 #: So many netlocs are remembered, with their circuits and connections; then the least used go.
 PLACES = 1000
@@ -51,7 +51,7 @@ def absolute(url: str, call: Call | None) -> str:
             f"{url.partition('?')[0]!r} is relative, and there is no netloc to ask: give "
             "fault_tolerant a load_balancer, or an absolute URL"
         )
-    if call.protocol not in ("http", "https", "http+unix"):
+    if call.protocol.lower() not in ("http", "https", "http+unix"):
         raise InvalidRequest(
             f"call.http speaks HTTP, and the load balancer chose the protocol {call.protocol!r}"
         )
@@ -128,46 +128,23 @@ class Agent:
 
     def request(self, method: str, url: str, headers: Any = None, body: Any = None) -> Any:
         """Exchange a request for a response, whatever its status, following no redirects."""
-        return self.perform(method, url, headers=headers, data=body, allow_redirects=False)
+        return self.perform(method, url, Options(headers=headers, data=body, allow_redirects=False))
 
-    def perform(self, method: str, url: str, **options: Any) -> Any:
+    def perform(self, method: str, url: str, options: Options) -> Any:
         """Make a request with the options of `Http.request`."""
-        return self._run(self._exchange(method, url, **options))
+        return self._run(self._exchange(method, url, options))
 
-    def _exchange(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Any = None,
-        params: Any = None,
-        data: Any = None,
-        persistent: bool = True,
-        allow_redirects: bool = True,
-        auth: tuple[str, str] | None = None,
-        timeout: float | None = None,
-        idempotent: bool | None = None,
-    ) -> Program[Response]:
+    def _exchange(self, method: str, url: str, options: Options) -> Program[Response]:
         connections, call = self._connections, self._call
         clock = connections.clock
-        origin, target = _split(absolute(url, call))
+        origin, target = split(absolute(url, call))
+        data, timeout, persistent = options.data, options.timeout, options.persistent
         if hasattr(data, "startProducing"):
             raise InvalidRequest("an IBodyProducer is for Twisted mode: give data as bytes here")
-        all_headers = pairs(headers)
-        if auth is not None:
-            all_headers = [*all_headers, ("Authorization", _authorization(auth))]
-        if not persistent:
-            all_headers = [*all_headers, ("Connection", "close")]
-        limits = Timeout(total=None, connect=connections.connect_timeout)
-        request = Request(
-            method,
-            target,
-            limits,
-            DEFAULT if allow_redirects else 0,
-            params=params,
-            headers=all_headers,
-            body=body_of(None, None, data),
-            idempotent=idempotent,
+        body = body_of(None, None, data)
+        note_source(call, data, body)
+        request = options.request(
+            method, target, connections.connect_timeout, body, closing=not persistent
         )
         began = clock()
         deadline = call.deadline if call is not None else inf
@@ -211,18 +188,10 @@ class Agent:
             limiter.release()
 
 
-def _split(url: str) -> tuple[Origin, str]:
+def split(url: str) -> tuple[Origin, str]:
     """Return the server of an absolute URL, and the target there."""
     scheme, _, rest = url.partition("://")
     end = re.search(r"[/?#]", rest)
     netloc, target = (rest[: end.start()], rest[end.start() :]) if end else (rest, "/")
     origin = Origin.parse(f"{scheme.lower()}://{netloc}")
     return origin, target if target.startswith("/") else "/" + target
-
-
-def _authorization(auth: Any) -> str:
-    try:
-        user, password = auth
-        return basic_auth(user, password)
-    except (TypeError, ValueError):
-        raise InvalidRequest("auth is (user, password)") from None

@@ -6,17 +6,21 @@ and it judges what the function raised or returned.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ops
 from holdfast.calls.balancers import Misuse
 from holdfast.calls.call import Call
-from holdfast.calls.judging import RETRIED, failed_status, judged, status_of
+from holdfast.calls.judging import RETRIED, failed_status, is_repeatable, judged, status_of
 from holdfast.cluster.attempting import PENDING
 from holdfast.cluster.functions import FunctionCall, FunctionFailed
 from holdfast.cluster.retry_after import retry_after
 from holdfast.errors import DeadlineExceeded, HoldfastError, InvalidRequest, StatusError
+from holdfast.http.attempts import Attempt
 from holdfast.http.responses import Response
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ class DependencyCall(FunctionCall):
     ) -> None:
         super().__init__(core, function, arguments, keywords, began)
         self._call: Call | None = None  # of the latest attempt
+        self._fell_after: float | None = None  # seconds, when it had failed
 
     def target(self, endpoint: Endpoint, until: float, number: int) -> Callable[..., Any]:
         """Return the function, with a `Call` of the attempt when it wants one."""
@@ -53,7 +58,13 @@ class DependencyCall(FunctionCall):
         if core.slot is None:
             return self._function
         self._call = Call.of(
-            core.settings, core.services, self._function, core.place_of(endpoint), number, until
+            core.settings,
+            core.services,
+            self._function,
+            core.place_of(endpoint),
+            number,
+            until,
+            self._call,
         )
         return partial(_filled, core.slot, self._call, self._function)
 
@@ -88,9 +99,11 @@ class DependencyCall(FunctionCall):
         seconds: float = 0.0,
     ) -> None:
         if self._core.driver is not None and kind in ("call succeeded", "call failed"):
-            from holdfast.calls.twisted import told
+            from holdfast.calls.twisted_responses import told
 
             kind, cause = told(kind, cause)
+        if self._fell_after is not None and kind in ("call succeeded", "call failed"):
+            seconds = self._fell_after  # what comes instead is no part of the statistics
         super()._emit(kind, endpoint, attempt, cause, policy, seconds)
 
     def _run(self, outcome: Any = PENDING) -> Program[Any]:
@@ -112,6 +125,7 @@ class DependencyCall(FunctionCall):
             raise  # nothing that a fallback should hide
         except Exception as failed:
             error = failed
+        self._fell_after = self.caller.clock() - self.began
         self._emit("fell back", "", self._begun, error, "fallback")
         if result is not PENDING:
             self.drop(result)
@@ -129,9 +143,21 @@ class DependencyCall(FunctionCall):
         arguments, keywords = self._arguments, self._keywords
         if core.error_slot is not None:
             arguments, keywords = core.error_slot.fill(error, arguments, keywords)
-        return fallback(*arguments, **keywords)
+        result = fallback(*arguments, **keywords)
+        if core.is_blocking and inspect.iscoroutine(result) and not _loop_runs():
+            return asyncio.run(result)  # whoever called the function waits for a value
+        return result
 
     # Judging.
+
+    @property
+    def replayable(self) -> bool:
+        """Whether nothing is used up that the function was given to send."""
+        call = self._call
+        if call is None or not call.sources:
+            return True
+        given = {id(one) for one in (*self._arguments, *self._keywords.values())}
+        return not any(source.spent and id(source.given) in given for source in call.sources)
 
     def failure(self, error: Exception, endpoint: Endpoint, until: float) -> HoldfastError:
         """Return what the function raised, with what it means."""
@@ -143,18 +169,21 @@ class DependencyCall(FunctionCall):
         if late and verdict.late and self._core.driver is not None:
             return DeadlineExceeded(f"{endpoint.name}: it was cancelled at the deadline")
         failure = FunctionFailed(error, verdict.again, verdict.fault)
-        self._note_what_was_sent()
+        self._note_what_was_sent(not verdict.unsafe)
         failure.sent = not verdict.named
         return failure
 
-    def _note_what_was_sent(self) -> None:
-        self.idempotent = self._call is None or self._call.unsafe == 0
+    def _note_what_was_sent(self, repeatable: bool) -> None:
+        """Take note whether an attempt may be made again, by its `Call` and by how it ended."""
+        self.idempotent = repeatable and (self._call is None or self._call.unsafe == 0)
 
     def again(self, outcome: Any) -> bool:
         """Tell whether a response is worth another attempt."""
         if outcome is None or status_of(outcome) not in RETRIED:
             return False
-        self._note_what_was_sent()
+        # An IResponse tells its method, but not whether its request was allowed to be repeated.
+        known = isinstance(outcome, Response) or self._call is None
+        self._note_what_was_sent(not known or is_repeatable(outcome))
         return True
 
     def healthy(self, outcome: Any) -> bool:
@@ -174,7 +203,7 @@ class DependencyCall(FunctionCall):
         """Return the seconds of a response's Retry-After."""
         if isinstance(outcome, Response):
             return retry_after(outcome)
-        from holdfast.calls.twisted import wait_asked
+        from holdfast.calls.twisted_responses import wait_asked
 
         return wait_asked(outcome)
 
@@ -188,7 +217,7 @@ class DependencyCall(FunctionCall):
             except HoldfastError as error:
                 return error
             return None
-        from holdfast.calls.twisted import error_of
+        from holdfast.calls.twisted_responses import error_of
 
         return error_of(outcome)
 
@@ -198,7 +227,7 @@ class DependencyCall(FunctionCall):
             if outcome.reader is not None:
                 outcome.reader.close()
         elif status_of(outcome) is not None:
-            from holdfast.calls.twisted import drop
+            from holdfast.calls.twisted_responses import drop
 
             drop(outcome)
 
@@ -210,17 +239,42 @@ class DependencyCall(FunctionCall):
         attempts = tuple(self.made)
         # A call within that failed tells of its own ones, which are closer to the cause.
         if isinstance(own, StatusError) or not (isinstance(own, HoldfastError) and own.attempts):
-            try:
-                own.attempts = attempts  # type: ignore[attr-defined]
-            except AttributeError:
-                pass  # it has no room for more
+            _set_attempts(own, attempts)
         if why.startswith(" "):  # a function has no method to name
             why = f"a request{why}"
         if len(attempts) > 1 or why:
             tried = "; ".join(str(attempt) for attempt in attempts)
             count = f"{len(attempts)} attempt{'s' if len(attempts) > 1 else ''}"
-            own.add_note(f"{self._core.name}: {count}{f' ({why})' if why else ''}: {tried}")
+            _set_note(own, f"{self._core.name}: {count}", f"{f' ({why})' if why else ''}: {tried}")
         return own
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _set_attempts(error: Exception, attempts: tuple[Attempt, ...]) -> None:
+    known: Any = getattr(error, "attempts", ())
+    if not isinstance(known, tuple) or not all(isinstance(one, Attempt) for one in known):
+        return  # something of its own, by the same name
+    try:
+        error.attempts = attempts  # type: ignore[attr-defined]
+    except AttributeError:
+        pass  # it has no room for more
+
+
+def _set_note(error: Exception, start: str, rest: str) -> None:
+    name = start.rpartition(": ")[0]
+    notes = getattr(error, "__notes__", None)
+    if notes:
+        # An exception that is raised again and again would gather one of each call.
+        ours = re.compile(rf"{re.escape(name)}: \d+ attempts?[ :]")
+        notes[:] = [note for note in notes if not ours.match(note)]
+    error.add_note(start + rest)
 
 
 def _filled(slot: Slot, call: Call, function: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:

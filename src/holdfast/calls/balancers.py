@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as random_module
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -25,6 +26,9 @@ __all__ = ["LeastLoaded", "LoadBalancer", "Misuse", "Place", "RoundRobin", "bala
 Place: TypeAlias = tuple[str, str]
 
 
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+
 class Misuse(TypeError):
     """The decorator was given something that it cannot work with, and says what to do."""
 
@@ -37,7 +41,9 @@ class LoadBalancer(ABC):
 
     def __call__(self) -> Place:
         """Return the next place."""
-        return self.choose(())
+        place = self.choose(())
+        self.declined(place)  # what becomes of it, nobody will tell
+        return place
 
     @abstractmethod
     def choose(self, avoid: Collection[Place]) -> Place:
@@ -48,8 +54,11 @@ class LoadBalancer(ABC):
         yield from ()
         return False
 
+    def declined(self, place: Place) -> None:  # noqa: B027  most need not know
+        """Take note that a place which it chose gets no attempt: its circuit is open, perhaps."""
+
     def began(self, place: Place) -> None:  # noqa: B027  most need not know
-        """Take note of an attempt at a place."""
+        """Take note of an attempt at a place, which it chose or which was tried before."""
 
     def ended(self, place: Place) -> None:  # noqa: B027  most need not know
         """Take note of its end."""
@@ -96,6 +105,7 @@ class LeastLoaded(LoadBalancer):
     ) -> None:
         self._places = _places(hosts)
         self._loads: Counter[Place] = Counter()
+        self._chosen: Counter[Place] = Counter()  # among the loads, and not begun yet
         self._random = random
         self._lock = threading.Lock()
 
@@ -103,17 +113,32 @@ class LeastLoaded(LoadBalancer):
         return f"<LeastLoaded {len(self._places)} places>"
 
     def choose(self, avoid: Collection[Place]) -> Place:
-        """Return the place with the least load."""
+        """Return the place with the least load, which counts from now on."""
         places = self._places
         first = int(self._random() * len(places))
         turned = places[first:] + places[:first]
         among = [place for place in turned if place not in avoid] or turned
-        return min(among, key=self._loads.__getitem__)
+        with self._lock:
+            place = min(among, key=self._loads.__getitem__)
+            # At once, or threads that choose at the same time would all choose the same one.
+            self._loads[place] += 1
+            self._chosen[place] += 1
+        return place
+
+    def declined(self, place: Place) -> None:
+        """Count it no more."""
+        with self._lock:
+            if self._chosen[place]:
+                self._chosen[place] -= 1
+                self._loads[place] -= 1
 
     def began(self, place: Place) -> None:
-        """Count an attempt."""
+        """Count an attempt, unless it counts since the place was chosen."""
         with self._lock:
-            self._loads[place] += 1
+            if self._chosen[place]:
+                self._chosen[place] -= 1
+            else:
+                self._loads[place] += 1
 
     def ended(self, place: Place) -> None:
         """Count it no more."""
@@ -130,7 +155,7 @@ class ClusterBalancer(LoadBalancer):
     def __init__(self, core: ClusterCore) -> None:
         self._core = core
         self._endpoints: dict[Place, Endpoint] = {}
-        self._held: Counter[Place] = Counter()
+        self._held: dict[Place, list[Endpoint]] = {}
         self._lock = threading.Lock()
 
     def choose(self, avoid: Collection[Place]) -> Place:
@@ -148,7 +173,10 @@ class ClusterBalancer(LoadBalancer):
             if others:
                 endpoint = others[int(core.random() * len(others))]
                 place = _place_of(endpoint)
-        self._endpoints[place] = endpoint
+        with self._lock:
+            if len(self._endpoints) > 2 * len(every):  # many have come and gone
+                self._endpoints = {_place_of(one): one for one in every}
+            self._endpoints[place] = endpoint
         return place
 
     def find(self, deadline: float) -> ops.Program[bool]:
@@ -160,15 +188,17 @@ class ClusterBalancer(LoadBalancer):
         endpoint = self._endpoints.get(place)
         if endpoint is not None and endpoint.try_acquire():
             with self._lock:
-                self._held[place] += 1
+                self._held.setdefault(place, []).append(endpoint)
 
     def ended(self, place: Place) -> None:
         """Give it back."""
         with self._lock:
-            held = self._held[place] > 0
-            self._held[place] -= held
-        if held:
-            self._endpoints[place].release()
+            held = self._held.get(place)
+            endpoint = held.pop() if held else None
+            if not held:
+                self._held.pop(place, None)
+        if endpoint is not None:  # by itself: its host may have gone and come back meanwhile
+            endpoint.release()
 
 
 class FunctionBalancer(LoadBalancer):
@@ -201,7 +231,7 @@ def balancer_of(given: Any) -> LoadBalancer | None:
         return FunctionBalancer(given)
     raise Misuse(
         "load_balancer must be a function that returns a (protocol, netloc) pair, a RoundRobin, "
-        f"a LeastLoaded or a Cluster, not {given!r}"
+        f"a LeastLoaded or a Cluster, not {_shown(given)}"
     )
 
 
@@ -209,8 +239,13 @@ def checked(place: Any) -> Place:
     """Return what a load balancer returned; raises `Misuse` unless it is a pair of strings."""
     if isinstance(place, tuple | list) and len(place) == 2:
         protocol, netloc = place
-        if isinstance(protocol, str) and isinstance(netloc, str) and protocol and netloc:
-            return protocol, netloc
+        if isinstance(protocol, str) and isinstance(netloc, str) and netloc:
+            if _PROTOCOL.fullmatch(protocol) and "://" not in netloc:
+                return protocol, netloc
+            raise Misuse(
+                "load_balancer must return a protocol without '://', and a netloc without one: a "
+                "pair of strings such as ('http', 'name:8000')"
+            )
     if hasattr(place, "close") and hasattr(place, "send"):
         place.close()  # a coroutine, of which nobody will hear
     raise Misuse(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from holdfast.calls.balancers import balancer_of
 from holdfast.calls.http import Http
+from holdfast.calls.modes import is_for_asyncio
 from holdfast.calls.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.calls.services import Services
+    from holdfast.calls.sources import Source
 
 __all__ = ["Call"]
 
@@ -40,6 +41,7 @@ class Call:
         "protocol",
         "run",
         "services",
+        "sources",
         "unsafe",
     )
 
@@ -81,7 +83,7 @@ class Call:
         )
         balancer = balancer_of(load_balancer)
         place = balancer.choose(()) if balancer is not None else ("", "")
-        services = services_of(settings, inspect.iscoroutinefunction(run))
+        services = services_of(settings, is_for_asyncio(run))
         deadline = inf if timeout is None else services.clock() + timeout
         self._begin(settings, services, run, place, 1, deadline)
 
@@ -94,10 +96,15 @@ class Call:
         place: tuple[str, str],
         attempt: int,
         deadline: float,
+        previous: Call | None = None,
     ) -> Call:
-        """Return the call of an attempt."""
+        """Return the call of an attempt, which comes after another one perhaps."""
         call = cls.__new__(cls)
         call._begin(settings, services, run, place, attempt, deadline)
+        if previous is not None:
+            call.sources = previous.sources
+            for source in call.sources:
+                source.rewind()
         return call
 
     def _begin(
@@ -119,6 +126,8 @@ class Call:
         self.deadline = deadline
         #: Requests that may have been carried out, and must not be twice.
         self.unsafe = 0
+        #: What was given as a body and runs out, by this attempt and earlier ones.
+        self.sources: list[Source] = []
 
     def __repr__(self) -> str:
         where = f" at {self.netloc.rpartition('@')[2]}" if self.netloc else ""
@@ -129,6 +138,11 @@ class Call:
         if name.startswith("_") or name not in Settings.__dataclass_fields__:
             raise AttributeError(f"a Call has no attribute {name!r}")
         return getattr(self._settings, name)
+
+    @property
+    def reactor(self) -> Any:
+        """The reactor of Twisted's, None in the other modes."""
+        return self.services.reactor
 
     @property
     def dependency(self) -> str:

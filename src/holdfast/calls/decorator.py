@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from holdfast.calls.balancers import balancer_of
 from holdfast.calls.call import Call
 from holdfast.calls.dependency import Dependency
-from holdfast.calls.modes import is_for_twisted
+from holdfast.calls.modes import is_for_asyncio, is_for_twisted
 from holdfast.calls.parameters import named, of_type, without
 from holdfast.calls.services import services_of
 from holdfast.calls.settings import Settings
-from holdfast.cluster.functions import guarded, underlying
+from holdfast.cluster.functions import guarded, name_of, underlying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +151,7 @@ def fault_tolerant(
 def _decorated(function: Any, name: str | None, arguments: dict[str, Any]) -> Any:
     if not callable(function):
         raise TypeError(f"fault_tolerant: it decorates functions, not {function!r}")
-    shown = getattr(function, "__qualname__", None) or type(function).__qualname__
+    shown = name_of(function)
     called = underlying(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(
@@ -164,11 +164,12 @@ def _decorated(function: Any, name: str | None, arguments: dict[str, Any]) -> An
     fallback = settings.fallback
     core = Dependency(
         settings,
-        services_of(settings, inspect.iscoroutinefunction(called), driver),
+        services_of(settings, is_for_asyncio(function), driver),
         balancer=balancer_of(settings.load_balancer),
         slot=slot,
         error_slot=named(fallback, "error") if fallback is not None else None,
         driver=driver,
+        awaited=driver is None and inspect.iscoroutinefunction(called),
     )
     if settings.statsd is not None:
         from holdfast.telemetry.statsd import Statsd

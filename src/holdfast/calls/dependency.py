@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from holdfast.calls.attempting import DependencyCall
 from holdfast.calls.judging import failed_status, status_of
-from holdfast.calls.modes import Handover, continued, is_deferred, watched
+from holdfast.calls.modes import Handover, begun, is_awaited, is_deferred, watched
 from holdfast.calls.places import BalancedCore
+from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
 from holdfast.errors import DeadlineExceeded
 from holdfast.telemetry.logs import LEVELS, Log
@@ -35,7 +38,8 @@ class Dependency(BalancedCore):
 
     ``balancer`` chooses netlocs, ``services`` are for its `Call`, for which there is a ``slot`` in
     its parameters when it wants one; ``error_slot`` is the fallback's for the error. ``driver`` is
-    the one of Twisted, as soon as it is known to be the function's mode.
+    the one of Twisted, as soon as it is known to be the function's mode; so is ``awaited``, whether
+    it is asyncio's.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Dependency(BalancedCore):
         slot: Slot | None,
         error_slot: Slot | None,
         driver: Any = None,
+        awaited: bool = False,
     ) -> None:
         clock = driver.clock if driver is not None else monotonic
         super().__init__(settings.policy(), settings.dependency_id, balancer, clock=clock)
@@ -55,8 +60,11 @@ class Dependency(BalancedCore):
         self.slot = slot
         self.error_slot = error_slot
         self.driver = driver
+        self.awaited = awaited
+        self._deciding = threading.Lock()
         self.run = self._run_plain
-        self.questionable = _is_questionable
+        # What a coroutine returns is its result, be it a task.
+        self.questionable = _is_bad if awaited else _is_questionable
         log = Log(f"holdfast.calls.{settings.dependency_id}")
         # Without `listen`, after which every call would be told of: successes are none of its
         # business.
@@ -108,32 +116,47 @@ class Dependency(BalancedCore):
 
     # Running.
 
+    @property
+    def is_blocking(self) -> bool:
+        """Whether calls are, as far as is known, made on the caller's thread."""
+        return self.driver is None and not self.awaited
+
     def _run_plain(self, program: Program[Any]) -> Any:
-        """Run a call on this thread, unless a Deferred comes up: then as a Deferred, too."""
+        """Run a call on this thread, unless what has yet to come comes up: then as such, too."""
         if self.driver is not None:
-            return self.driver.run(program)
+            return self.driver.run(begun(program))
+        if self.awaited:
+            return asyncio_driver.run(begun(program))
         result = blocking.run(watched(program))
         if not isinstance(result, Handover):
             return result
-        return self.become_twisted().run(continued(result))
+        if is_deferred(result.pending):
+            return self.become_twisted().run(result.rest)
+        self.awaited = self.services.asynchronous = True
+        coming = asyncio_driver.run(result.rest)
+        if asyncio.isfuture(result.pending):
+            return asyncio.ensure_future(coming, loop=result.pending.get_loop())
+        return coming
 
     def become_twisted(self) -> Any:
         """Know from now on that the function is one of Twisted's; returns the driver."""
         from holdfast.calls.twisted import TwistedServices
         from holdfast.drivers.twisted import Driver
 
-        if self.driver is None:
-            self.services.close()
-            driver = Driver(self.settings.reactor)
-            self.services = TwistedServices(self.settings, driver)
-            self.driver = driver
+        with self._deciding:
+            if self.driver is None:
+                before = self.services
+                driver = Driver(self.settings.reactor)
+                self.services = TwistedServices(self.settings, driver)
+                self.driver = driver
+                before.close()
         return self.driver
 
     def named(self, error: Exception) -> Exception:
         """Return an error as the mode names it."""
         if self.driver is None or not isinstance(error, DeadlineExceeded):
             return error
-        from holdfast.calls.twisted import TotalTimeout
+        from holdfast.calls.twisted_responses import TotalTimeout
 
         late = TotalTimeout(error.summary)
         late.attempts = error.attempts
@@ -142,7 +165,14 @@ class Dependency(BalancedCore):
         return late
 
 
+def _is_bad(result: Any) -> bool:
+    """Tell whether a result is a bad response."""
+    return failed_status(status_of(result))
+
+
 def _is_questionable(result: Any) -> bool:
     """Tell whether a result is a bad response, or has yet to come."""
     status = status_of(result)
-    return failed_status(status) if status is not None else is_deferred(result)
+    if status is not None:
+        return failed_status(status)
+    return is_deferred(result) or is_awaited(result)

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.error import HTTPError, URLError
 
+from holdfast.calls.clients import failure_of, repeatable
 from holdfast.errors import (
     CallTimeout,
     ConnectTimeout,
@@ -24,7 +25,15 @@ from holdfast.http.responses import Response
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["RETRIED", "Retryable", "Verdict", "failed_status", "judged", "status_of"]
+__all__ = [
+    "RETRIED",
+    "Retryable",
+    "Verdict",
+    "failed_status",
+    "is_repeatable",
+    "judged",
+    "status_of",
+]
 
 #: Answers that say that another attempt may go better: a bad gateway, or a server that is not up.
 RETRIED = frozenset({502, 503, 504})
@@ -41,12 +50,14 @@ class Verdict(NamedTuple):
 
     ``again``: another attempt may mend it. ``fault``: it counts against the circuit. ``named``:
     the caller has said that it is worth another attempt. ``late``: something took too long.
+    ``unsafe``: what may have been carried out must not be twice.
     """
 
     again: bool
     fault: bool
     named: bool = False
     late: bool = False
+    unsafe: bool = False
 
 
 _MENDABLE = Verdict(True, True)
@@ -74,7 +85,12 @@ def judged(
         return judged(reasons[-1].value, retry_on, retry_on_timeout)
     status = _status_of_error(error)
     if status is not None:
-        return Verdict(status in RETRIED, _is_fault(status))
+        return Verdict(status in RETRIED, _is_fault(status), unsafe=not repeatable(error))
+    failure = failure_of(error)
+    if failure is not None:
+        unsafe = failure != "unconnected" and not repeatable(error)
+        late = failure == "late"
+        return Verdict(retry_on_timeout if late else True, True, late=late, unsafe=unsafe)
     if isinstance(error, URLError) and isinstance(error.reason, Exception):
         return judged(error.reason, retry_on, retry_on_timeout)
     if isinstance(error, TimeoutError):
@@ -91,7 +107,8 @@ def _judged_ours(error: HoldfastError, retry_on_timeout: bool) -> Verdict:
         status = status_of(error.response)
         if status is None:
             return _FINAL
-        return Verdict(status in RETRIED, _is_fault(status))
+        unsafe = not is_repeatable(error.response)
+        return Verdict(status in RETRIED, _is_fault(status), unsafe=unsafe)
     if isinstance(error, CallTimeout) and not isinstance(error, ConnectTimeout):
         return Verdict(retry_on_timeout, error.fault, late=True)
     again = error.retryable
@@ -109,6 +126,12 @@ def status_of(result: Any) -> int | None:
     if iweb is not None and iweb.IResponse.providedBy(result):
         return int(result.code)
     return None
+
+
+def is_repeatable(response: Any) -> bool:
+    """Tell whether the request behind a response may be repeated, and those that led there."""
+    steps = (*response.history, response) if isinstance(response, Response) else (response,)
+    return all(repeatable(step) for step in steps)
 
 
 def failed_status(status: int | None) -> bool:

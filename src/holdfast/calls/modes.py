@@ -1,24 +1,36 @@
 """How a function's mode is found out: in threads, in asyncio, or on a reactor of Twisted's.
 
 A plain function tells only by what it returns. Its call is therefore run on the caller's thread,
-and watched: when a Deferred comes up, the program is handed over where it stands.
+and watched: when a Deferred or something of asyncio's comes up, the program is handed over where it
+stands.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sys
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ops
+from holdfast.cluster.functions import underlying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdfast.ops import Program
 
-__all__ = ["Handover", "continued", "is_deferred", "is_for_twisted", "watched"]
+__all__ = [
+    "Handover",
+    "begun",
+    "is_awaited",
+    "is_deferred",
+    "is_for_asyncio",
+    "is_for_twisted",
+    "watched",
+]
 
 
 def is_deferred(value: Any) -> bool:
@@ -27,10 +39,24 @@ def is_deferred(value: Any) -> bool:
     return defer is not None and isinstance(value, defer.Deferred)
 
 
+def is_awaited(value: Any) -> bool:
+    """Tell whether a value is a coroutine or a future of asyncio's.
+
+    Other awaitables may be more than that, such as a context manager, and are left alone.
+    """
+    return isinstance(value, CoroutineType) or asyncio.isfuture(value)
+
+
+def is_for_asyncio(function: Callable[..., Any]) -> bool:
+    """Tell whether a function, or one that it wraps, is a coroutine function."""
+    inner = inspect.unwrap(underlying(function), stop=inspect.iscoroutinefunction)
+    return inspect.iscoroutinefunction(underlying(inner))
+
+
 def is_for_twisted(function: Callable[..., Any]) -> bool:
     """Tell whether a function says itself that it returns a Deferred."""
-    inner = inspect.unwrap(function, stop=_is_of_twisted)
-    if _is_of_twisted(inner):
+    function = underlying(function)
+    if _is_of_twisted(inspect.unwrap(function, stop=_is_of_twisted)):
         return True  # inlineCallbacks, for one
     annotation = getattr(function, "__annotations__", {}).get("return")
     if isinstance(annotation, str):
@@ -45,18 +71,18 @@ def _is_of_twisted(function: Any) -> bool:
 
 
 class Handover:
-    """A program that stands before a Deferred."""
+    """A program that stands before a Deferred, a coroutine or a future."""
 
-    __slots__ = ("deadline", "deferred", "program")
+    __slots__ = ("pending", "rest")
 
-    def __init__(self, program: Program[Any], deferred: Any, deadline: float) -> None:
-        self.program = program
-        self.deferred = deferred
-        self.deadline = deadline
+    def __init__(self, program: Program[Any], pending: Any, deadline: float) -> None:
+        self.pending = pending
+        #: The program that is left.
+        self.rest = _continued(program, ops.Invoke(partial(_same, pending), deadline=deadline))
 
 
 def watched(program: Program[Any]) -> Program[Any]:
-    """Run a program, until it is over or a function that it calls returns a Deferred."""
+    """Run a program, until it is over or a function returns what has yet to come."""
     step: Callable[[Any], Any] = program.send
     value: Any = None
     try:
@@ -71,16 +97,36 @@ def watched(program: Program[Any]) -> Program[Any]:
             except BaseException as error:
                 value, step = error, program.throw
             else:
-                if operation.__class__ is ops.Invoke and is_deferred(value):
+                if operation.__class__ is ops.Invoke and (is_deferred(value) or is_awaited(value)):
                     return Handover(program, value, operation.deadline)
     finally:
         value = None  # an exception must not keep its own frame alive
 
 
-def continued(handover: Handover) -> Program[Any]:
-    """Run the rest of a program that was handed over."""
-    program = handover.program
-    operation: Any = ops.Invoke(partial(_same, handover.deferred), deadline=handover.deadline)
+def begun(program: Program[Any]) -> Program[Any]:
+    """Take the first step of a program, and return the rest of it.
+
+    What a program holds when it is made, it gives back only once it has begun; the rest of it may
+    be dropped without ever being run, as a coroutine that nobody awaits.
+    """
+    try:
+        operation = program.send(None)
+    except StopIteration as stop:
+        return _over(stop.value, None)
+    except Exception as error:
+        return _over(None, error)
+    return _continued(program, operation)
+
+
+def _over(result: Any, error: Exception | None) -> Program[Any]:
+    yield from ()
+    if error is not None:
+        raise error
+    return result
+
+
+def _continued(program: Program[Any], operation: Any) -> Program[Any]:
+    """Run the rest of a program that stands before an operation."""
     step: Callable[[Any], Any]
     value: Any = None
     try:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Slot", "named", "of_type", "without"]
-
-_DOTTED = re.compile(r"[A-Za-z_][\w.]*")
 
 
 class Slot:
@@ -64,9 +64,11 @@ def without(function: Callable[..., Any], slot: Slot) -> inspect.Signature:
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
-        return list(inspect.signature(function).parameters.values())
+        found = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some functions in C do not tell
         return []
+    given = function.keywords if isinstance(function, partial) else {}
+    return [one for one in found if one.name not in given]  # what is given is nobody's to fill
 
 
 def _slot(parameter: inspect.Parameter, at: int) -> Slot:
@@ -74,13 +76,41 @@ def _slot(parameter: inspect.Parameter, at: int) -> Slot:
 
 
 def _is_annotated(function: Callable[..., Any], annotation: Any, kind: type) -> bool:
+    """Tell whether an annotation is a type, the type or nothing, or the type with remarks."""
     if annotation is kind:
         return True
-    if not isinstance(annotation, str):
-        return kind in getattr(annotation, "__args__", ())
-    # Not evaluated: what it names may be imported for the type checker only.
-    names = getattr(inspect.unwrap(function), "__globals__", {})
-    return any(_is_name_of(name, names, kind) for name in _DOTTED.findall(annotation))
+    if isinstance(annotation, str):
+        # Not evaluated: what it names may be imported for the type checker only.
+        inner = inspect.unwrap(function.func if isinstance(function, partial) else function)
+        names = getattr(inner, "__globals__", {})
+        return any(_is_name_of(name, names, kind) for name in _alternatives(annotation))
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return get_args(annotation)[0] is kind
+    return origin in (Union, UnionType) and kind in get_args(annotation)
+
+
+def _alternatives(annotation: str) -> Iterator[str]:
+    """Return the names of the types that an annotation allows: not those in a list or the like."""
+    try:
+        open_ = [ast.parse(annotation.strip(), mode="eval").body]
+    except SyntaxError:
+        return
+    while open_:
+        node = open_.pop()
+        if isinstance(node, ast.Name | ast.Attribute):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.BinOp):
+            open_ += [node.left, node.right]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from _alternatives(node.value)
+        elif isinstance(node, ast.Subscript):
+            outer = ast.unparse(node.value).rpartition(".")[2]
+            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            if outer in ("Optional", "Union"):
+                open_ += inner
+            elif outer == "Annotated":
+                open_ += inner[:1]
 
 
 def _is_name_of(dotted: str, names: dict[str, Any], kind: type) -> bool:

@@ -97,10 +97,15 @@ class BalancedCore(FunctionCore):
         shut: list[Endpoint] = []
         while True:  # each turn returns, or has one more to avoid
             place = balancer.choose(avoid)
-            if place in avoid:
-                break
-            other = self._at(place, now)
-            permit = other.permit or self.endpoints.admit(other, now)
+            permit = 0
+            try:
+                if place in avoid:
+                    break
+                other = self._at(place, now)
+                permit = other.permit or self.endpoints.admit(other, now)
+            finally:
+                if not permit:
+                    balancer.declined(place)
             if permit:
                 balancer.began(place)
                 return other, permit

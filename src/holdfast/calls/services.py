@@ -10,8 +10,6 @@ from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from holdfast.calls.call import Call
     from holdfast.calls.settings import Settings
     from holdfast.http.responses import Response
@@ -22,6 +20,9 @@ __all__ = ["OwnServices", "Services", "services_of"]
 
 class Services(Protocol):
     """The connections of a dependency, and the agents that use them."""
+
+    #: Whether agents of holdfast's own return awaitables.
+    asynchronous: bool
 
     @property
     def reactor(self) -> Any:
@@ -44,13 +45,16 @@ class OwnServices:
 
     def __init__(self, settings: Settings, asynchronous: bool) -> None:
         self.clock = monotonic
+        self.asynchronous = asynchronous
         self._connections = Connections(settings)
-        self._run: Callable[[Program[Response]], Any]
-        self._run = asyncio_driver.run if asynchronous else blocking.run
 
     def agent(self, call: Call, persistent: bool = True) -> Agent:
         """Return the agent of an attempt."""
         return Agent(self._connections, self._run, call)
+
+    def _run(self, program: Program[Response]) -> Any:
+        # Not before: a function that returns a coroutine is known by that alone.
+        return asyncio_driver.run(program) if self.asynchronous else blocking.run(program)
 
     def close(self) -> None:
         """Close the kept connections."""

@@ -8,13 +8,10 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from holdfast.calls.agents import absolute
-from holdfast.calls.judging import failed_status
-from holdfast.cluster.retry_after import retry_after
+from holdfast.calls.agents import absolute, split
+from holdfast.calls.sources import note_source
 from holdfast.drivers.twisted import Driver  # which says what to install, when it is missing
-from holdfast.errors import DeadlineExceeded, InvalidRequest, ReadTimeout
-from holdfast.http.headers import Headers as OwnHeaders
-from holdfast.http.headers import pairs
+from holdfast.errors import InvalidRequest
 from holdfast.http.proxies import Proxies
 from holdfast.http.requests import IDEMPOTENT
 
@@ -22,10 +19,9 @@ try:
     from treq.client import HTTPClient
     from twisted.internet import error as internet_error
     from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-    from twisted.internet.protocol import Protocol
     from twisted.python.failure import Failure
     from twisted.web import client as twisted_client
-    from twisted.web.error import Error, SchemeNotSupported
+    from twisted.web.error import SchemeNotSupported
     from twisted.web.http_headers import Headers
     from twisted.web.iweb import IResponse
 except ImportError as missing:
@@ -35,6 +31,11 @@ except ImportError as missing:
 
 from holdfast.calls.twisted_bodies import body_of
 from holdfast.calls.twisted_endpoints import Endpoints, policy_of
+from holdfast.calls.twisted_responses import (
+    RequestTimeout,
+    let_go_of_redirects,
+    let_go_of_response,
+)
 
 # Which have no types.
 HTTPConnectionPool: Any = twisted_client.HTTPConnectionPool
@@ -42,19 +43,10 @@ ProxyAgent: Any = twisted_client.ProxyAgent
 
 if TYPE_CHECKING:
     from holdfast.calls.call import Call
+    from holdfast.calls.options import Options
     from holdfast.calls.settings import Settings
-    from holdfast.policy.events import Kind
 
-__all__ = [
-    "RequestTimeout",
-    "TotalTimeout",
-    "TwistedServices",
-    "drop",
-    "error_of",
-    "perform",
-    "told",
-    "wait_asked",
-]
+__all__ = ["TwistedServices", "perform"]
 
 #: Seconds that a connection is kept.
 _KEPT = 60
@@ -67,14 +59,6 @@ _UNSENT = (
     SchemeNotSupported,
     InvalidRequest,
 )
-
-
-class RequestTimeout(ReadTimeout, CancelledError):
-    """The request took longer than its timeout, and was cancelled."""
-
-
-class TotalTimeout(DeadlineExceeded, CancelledError):
-    """The time for the whole call was over, and the attempt was cancelled."""
 
 
 class CallAgent(twisted_client.Agent):
@@ -141,8 +125,22 @@ def _was_cancelled(failure: Any) -> bool:
     return any(reason.check(CancelledError) for reason in reasons)
 
 
+class _Pool(HTTPConnectionPool):  # type: ignore[misc]
+    """Kept connections; once closed, it also closes what is given back later."""
+
+    closed = False
+
+    def _putConnection(self, key: Any, connection: Any) -> None:
+        if self.closed:
+            connection.transport.loseConnection()
+        else:
+            super()._putConnection(key, connection)
+
+
 class TwistedServices:
     """The connections of a dependency on a reactor."""
+
+    asynchronous = False
 
     def __init__(self, settings: Settings, driver: Driver | None = None) -> None:
         self._settings = settings
@@ -167,7 +165,7 @@ class TwistedServices:
         if self._kept is None:
             # Not before: until then the program may choose a reactor.
             settings = self._settings
-            pool = HTTPConnectionPool(self.reactor)
+            pool = _Pool(self.reactor)
             pool.maxPersistentPerHost = settings.http_pool_size
             pool.cachedConnectionTimeout = _KEPT
             policy = policy_of(settings.context_factory)
@@ -178,59 +176,58 @@ class TwistedServices:
 
     def close(self) -> Deferred[Any]:
         """Close the kept connections; the Deferred fires when they are."""
-        if self._kept is None:
+        kept, self._kept = self._kept, None
+        if kept is None:
             return succeed(None)
-        closing: Deferred[Any] = self._kept[0].closeCachedConnections()
+        pool = kept[0]
+        pool.closed = True
+        closing: Deferred[Any] = pool.closeCachedConnections()
         return closing
 
 
 def perform(
-    agent: Any,
-    reactor: Any,
-    call: Call | None,
-    method: str,
-    url: str,
-    *,
-    headers: Any,
-    params: Any,
-    data: Any,
-    persistent: bool,
-    allow_redirects: bool,
-    auth: Any,
-    timeout: float | None,
-    idempotent: bool | None,
+    agent: Any, reactor: Any, call: Call | None, method: str, url: str, options: Options
 ) -> Deferred[Any]:
-    """Make a request by treq, with the options of `holdfast.calls.Http.request`."""
+    """Make a request by treq."""
+    if call is None and isinstance(agent, CallAgent):
+        call = agent.call  # ``Http(call.agent)``
     if reactor is None:
         reactor = Driver(None).reactor
     try:
-        address = absolute(url, call)
-        if call is not None and not persistent:
+        origin, target = split(absolute(url, call))
+        if origin.unix is not None:
+            raise InvalidRequest("Unix sockets are not for Twisted mode")
+        # A pool that keeps nothing says so itself; on another's agent, the server has to be told.
+        closing = not options.persistent and call is None
+        request = options.request(method, target, None, closing=closing)
+        if call is not None and not options.persistent:
             agent = call.services.agent(call, persistent=False)
-        if idempotent is not None:
-            agent = _watched(agent, call, idempotent)
-        body, kind = body_of(data, reactor)
-        own = Headers({})
-        for name, value in pairs(_plain(headers)):
-            own.addRawHeader(name, value)
-        if kind is not None and not own.hasHeader("content-type"):
-            own.setRawHeaders("content-type", [kind])
+        if options.idempotent is not None:
+            agent = _watched(agent, call, options.idempotent)
+        note_source(call, options.data)
+        body, kind = body_of(options.data, reactor)
+        headers = Headers({})
+        for name, value in request.headers:
+            headers.addRawHeader(name, value)
+        if kind is not None and not headers.hasHeader("content-type"):
+            headers.setRawHeaders("content-type", [kind])
+        if origin.credentials is not None and not headers.hasHeader("authorization"):
+            headers.setRawHeaders("authorization", [origin.credentials])
         deferred: Deferred[Any] = HTTPClient(agent).request(
-            method,
-            address,
-            headers=own,
-            params=params,
+            request.method,
+            f"{origin.url}{request.target}",
+            headers=headers,
             data=body,
-            allow_redirects=allow_redirects,
-            auth=auth,
+            allow_redirects=options.allow_redirects,
             reactor=reactor,
         )
     except Exception as error:
         return fail(error)
+    deferred.addCallbacks(let_go_of_redirects, let_go_of_response)
     left = inf
     if call is not None and call.deadline < inf:
         left = call.deadline - call.services.clock()
-    return _limited(deferred, reactor, timeout, left)
+    return _limited(deferred, reactor, options.timeout, left)
 
 
 def _limited(
@@ -268,67 +265,3 @@ def _watched(agent: Any, call: Call | None, idempotent: bool) -> Any:
     if not idempotent:
         call.unsafe += 1
     return again
-
-
-def _plain(headers: Any) -> Any:
-    if not isinstance(headers, Headers):
-        return headers
-    return [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, values in headers.getAllRawHeaders()
-        for value in values
-    ]
-
-
-# What a response of Twisted's means.
-
-
-def error_of(response: Any) -> Exception:
-    """Return the error that a response is."""
-    phrase = response.phrase if isinstance(response.phrase, bytes) else b""
-    error = Error(str(response.code).encode(), phrase)
-    error.response = response
-    return error
-
-
-def told(kind: Kind, cause: Any) -> tuple[Kind, Any]:
-    """Return what came of a call as those who listen know it."""
-    if type(cause) is CancelledError:
-        # Whoever cancels the call itself closes it, and is told of by nobody.
-        return kind, RequestTimeout("it was cancelled")
-    if IResponse.providedBy(cause) and failed_status(cause.code):
-        return "call failed", error_of(cause)
-    return kind, cause
-
-
-def wait_asked(response: Any) -> float:
-    """Return the seconds of a response's Retry-After."""
-    values = response.headers.getRawHeaders(b"retry-after") or []
-    return retry_after(_Headed(values))  # type: ignore[arg-type]
-
-
-class _Headed:
-    """As much of a response as `retry_after` looks at."""
-
-    def __init__(self, values: list[bytes]) -> None:
-        self.headers = OwnHeaders([("retry-after", value.decode("latin-1")) for value in values])
-
-
-def drop(response: Any) -> None:
-    """Let go of a response that nobody will see.
-
-    What has come of its body is thrown away; unless that is all of it, its connection is closed.
-    """
-    sink = _Sink()
-    response.deliverBody(sink)
-    transport: Any = sink.transport
-    if not sink.over and transport is not None:
-        transport.loseConnection()
-
-
-class _Sink(Protocol):
-    over = False
-
-    def connectionLost(self, reason: Any = None) -> None:
-        """Take note of the end."""
-        self.over = True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Cooperator
@@ -12,6 +13,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from holdfast.errors import InvalidRequest
+from holdfast.http.bodies import query_string
 
 __all__ = ["body_of"]
 
@@ -26,10 +28,15 @@ def body_of(data: Any, reactor: Any) -> tuple[Any, str | None]:
         return _Bytes(data.encode()), "text/plain; charset=utf-8"
     if isinstance(data, bytes | bytearray | memoryview):
         return _Bytes(bytes(data)), None
-    if isinstance(data, dict | list | tuple):
-        form = urlencode(list(data.items()) if isinstance(data, dict) else data, doseq=True)
+    if isinstance(data, Mapping | list | tuple):
+        try:
+            form = query_string(data)
+        except (TypeError, ValueError):
+            raise InvalidRequest("a form is a mapping, or pairs of a name and a value") from None
         return _Bytes(form.encode()), "application/x-www-form-urlencoded"
     if hasattr(data, "read"):
+        if isinstance(data, io.TextIOBase):
+            raise InvalidRequest("a file to send is opened in binary mode")
         # The usual cooperator is the installed reactor's.
         cooperator = Cooperator(scheduler=lambda turn: reactor.callLater(0, turn))
         return FileBodyProducer(data, cooperator), None

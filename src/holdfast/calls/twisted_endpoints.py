@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError
+from twisted.internet.error import TimeoutError as ConnectionTooSlow
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IStreamClientEndpoint,
@@ -21,6 +24,9 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 
 from holdfast.http.origins import Origin
 from holdfast.http.proxies import Proxies, Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Endpoints", "policy_of"]
 
@@ -56,27 +62,39 @@ class _Always:
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
         """Return what makes the connections to a host."""
-        return self._creator or _Creator(self._factory, hostname)
+        return self._creator or _Creator(self._factory, hostname, port)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Creator:
     """Makes TLS connections in the context of an old context factory, which checks for itself."""
 
-    def __init__(self, factory: Any, hostname: bytes) -> None:
+    def __init__(self, factory: Any, hostname: bytes, port: int) -> None:
         self._factory = factory
         self._hostname = hostname
+        self._port = port
 
     def clientConnectionForTLS(self, protocol: Any) -> Any:
         """Return a connection of pyOpenSSL's."""
         from OpenSSL import SSL
 
-        connection = SSL.Connection(self._factory.getContext(), None)
+        make = self._factory.getContext
+        # ``ssl.ClientContextFactory`` takes nothing, web clients' factories host and port.
+        where = (self._hostname, self._port) if _takes_two(make) else ()
+        connection = SSL.Connection(make(*where), None)
         try:
             ipaddress.ip_address(self._hostname.decode("ascii"))
         except ValueError:
             connection.set_tlsext_host_name(self._hostname)
         return connection
+
+
+def _takes_two(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(b"", 0)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 @implementer(IAgentEndpointFactory)
@@ -88,10 +106,9 @@ class Endpoints:
     ) -> None:
         self._reactor = reactor
         self._policy = policy
-        self._options: dict[str, Any] = (
-            {} if connect_timeout is None else {"timeout": connect_timeout}
-        )
+        self._timeout = connect_timeout
         self._proxies = proxies
+        self._to_proxies: dict[Origin, HostnameEndpoint] = {}
 
     def endpointForURI(self, uri: URI) -> Any:
         """Return the endpoint to connect to for a URI."""
@@ -101,8 +118,13 @@ class Endpoints:
         proxy = self._proxy_of(uri) if scheme == "https" else None
         endpoint: Any = self._to(host, uri.port)
         if proxy is not None:
-            through = self._to(proxy.origin.host, proxy.origin.port)
-            endpoint = Tunnel(through, f"{_bracketed(host)}:{uri.port}", proxy)
+            endpoint = Tunnel(
+                self._through(proxy),
+                f"{_bracketed(host)}:{uri.port}",
+                proxy,
+                self._reactor,
+                self._timeout,
+            )
         if scheme == "http":
             return endpoint
         creator = self._policy.creatorForNetloc(uri.host, uri.port)
@@ -115,14 +137,23 @@ class Endpoints:
         proxy = self._proxy_of(parsed) if parsed.scheme == b"http" else None
         if proxy is None:
             return None
-        return self._to(proxy.origin.host, proxy.origin.port), proxy.headers
+        return self._through(proxy), proxy.headers
 
     def _proxy_of(self, uri: URI) -> Proxy | None:
         host = _bracketed(uri.host.decode("ascii"))
         return self._proxies.of(Origin.parse(f"{uri.scheme.decode('ascii')}://{host}:{uri.port}"))
 
+    def _through(self, proxy: Proxy) -> HostnameEndpoint:
+        # One for all requests: by it the pool knows the connections that it has kept.
+        origin = proxy.origin
+        endpoint = self._to_proxies.get(origin)
+        if endpoint is None:
+            endpoint = self._to_proxies[origin] = self._to(origin.host, origin.port)
+        return endpoint
+
     def _to(self, host: str, port: int) -> HostnameEndpoint:
-        return HostnameEndpoint(self._reactor, host, port, **self._options)
+        timeout: Any = self._timeout  # None, too, which its types do not know
+        return HostnameEndpoint(self._reactor, host, port, timeout=timeout)
 
 
 def _bracketed(host: str) -> str:
@@ -154,14 +185,18 @@ class ProxyRefused(ConnectError):
 class Tunnel:
     """An endpoint behind an HTTP proxy, by CONNECT."""
 
-    def __init__(self, endpoint: Any, netloc: str, proxy: Proxy) -> None:
+    def __init__(
+        self, endpoint: Any, netloc: str, proxy: Proxy, reactor: Any, timeout: float | None
+    ) -> None:
         self._endpoint = endpoint
+        self._reactor = reactor
+        self._timeout = timeout
         lines = [f"CONNECT {netloc} HTTP/1.1", f"Host: {netloc}"]
         lines += [f"{name}: {value}" for name, value in proxy.headers]
         self._request = "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def connect(self, factory: Any) -> Deferred[Any]:
-        """Connect to the proxy, and through it."""
+        """Connect to the proxy, and through it, both within the connect timeout."""
         opening: list[Opening] = []
 
         def cancel(_: Any) -> None:
@@ -178,7 +213,25 @@ class Tunnel:
 
         connecting = self._endpoint.connect(Factory.forProtocol(build))
         connecting.addErrback(lambda failure: None if done.called else done.errback(failure))
+        if self._timeout is not None and not done.called:
+            alarm = self._reactor.callLater(self._timeout, expire, done, cancel)
+            done.addBoth(settled, alarm)
         return done
+
+
+def expire(done: Deferred[Any], cancel: Callable[[Any], None]) -> None:
+    """Give up a connection that takes too long: a proxy may accept it, and say nothing."""
+    late: Any = ConnectionTooSlow
+    if not done.called:
+        done.errback(late(string="the proxy opened no tunnel in time"))
+    cancel(None)
+
+
+def settled(result: Any, alarm: Any) -> Any:
+    """Stop the alarm of a connection that is made, or has failed."""
+    if alarm.active():
+        alarm.cancel()
+    return result
 
 
 class Opening(Protocol):
@@ -204,7 +257,7 @@ class Opening(Protocol):
                 self._refuse("its answer is too long")
             return
         status = head.partition(b"\r\n")[0].split(b" ", 2)[1:2]
-        if status != [b"200"] or rest:
+        if rest or not (status and re.fullmatch(rb"2\d\d", status[0])):
             shown = status[0].decode("latin-1", "replace")[:20] if status else "nothing"
             self._refuse(f"it answered {shown}")
             return

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from holdfast.ops import Program
     from holdfast.policy import Policy
 
-__all__ = ["FunctionCall", "FunctionCore", "FunctionFailed", "decorated", "guarded", "underlying"]
+__all__ = [
+    "FunctionCall",
+    "FunctionCore",
+    "FunctionFailed",
+    "decorated",
+    "guarded",
+    "name_of",
+    "underlying",
+]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -262,7 +270,7 @@ def decorated(policy: Policy, function: F) -> F:
     """
     if not callable(function):
         raise ValueError(f"Policy: it decorates functions, not {function!r}")
-    name = getattr(function, "__qualname__", None) or repr(function)
+    name = name_of(function)
     called = underlying(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise ValueError(f"Policy: {name} is a generator, whose work begins after its call")
@@ -276,6 +284,14 @@ def guarded(core: FunctionCore, function: Callable[..., Any]) -> Any:
     update_wrapper(wrapper, function)
     wrapper.core = core
     return wrapper
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function; of a partial one, or an object, without what it holds."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) and name else type(function).__qualname__
 
 
 def underlying(function: Any) -> Any:
