@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import select
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -15,6 +16,7 @@ from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
 from holdfast.drivers import twisted as twisted_driver
 from holdfast.drivers.simulated import World
+from holdfast.drivers.stepped import Stepper
 from tests.conformance.reactors import REACTORS, react
 
 T = TypeVar("T")
@@ -87,6 +89,16 @@ def on_reactor(new_reactor: Callable[[], Any]) -> Run:
     return run
 
 
+def stepped(program: ops.Program[T]) -> T:
+    """Run a program turn by turn, in a loop that never waits."""
+    with Stepper() as stepper:
+        task = stepper.start(program)
+        while not task.done:
+            stepper.service()
+            select.select((), (), (), 0)  # lets the other threads run
+        return task.result()
+
+
 def simulated(program: ops.Program[T]) -> T:
     """Run a program in the test's world."""
     return worlds[-1].run(program)
@@ -103,6 +115,7 @@ DRIVERS: dict[str, Run] = {
     "among-others": among_others,
     "asyncio": on_loop(asyncio.new_event_loop),
     "uvloop": on_loop(uvloop.new_event_loop),
+    "stepped": stepped,
     "twisted": on_reactor(REACTORS["poll"]),
     "twisted-asyncio": on_reactor(REACTORS["asyncio"]),
     "simulated": simulated,

@@ -1,7 +1,8 @@
 """Host names, looked up by the system's resolver, which knows no deadline.
 
 So each look-up has a daemon thread of its own, which may outlive who asked; whoever asks for the
-same name meanwhile waits for the same thread. There are at most as many as names that hang.
+same name meanwhile waits for the same thread. There are at most as many as names that hang. An
+address, and ``localhost``, need none.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ class Lookup:
 
     def __init__(self, host: str, port: int) -> None:
         self.signal = ops.Signal()
+        found = _known(host, port)
+        if found:
+            self._search = _Search()
+            self._search.found = found
+            self.signal.fire()
+            return
         with _lock:
             search = _searches.get((host, port))
             fresh = search is None
@@ -51,6 +58,19 @@ class Lookup:
         if isinstance(found, Exception):
             raise type(found)(*found.args)  # each its own: several may wait
         return found
+
+
+def _known(host: str, port: int) -> list[ops.Address]:
+    """Return the addresses of a host that nobody needs to be asked for; otherwise none."""
+    if host.lower() in ("localhost", "localhost."):  # never another machine (RFC 6761 6.3)
+        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
+    for family, rest in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return [(family, (host, port, *rest))]
+    return []
 
 
 def _look_up(host: str, port: int, search: _Search) -> None:

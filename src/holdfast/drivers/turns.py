@@ -4,108 +4,166 @@ Theory of operation: a *strand* is one program in progress. It is *ready* (in a 
 is to be sent or thrown into it) or *parked* with the operation that it waits for, under a number
 of its own that also orders equal deadlines. What ends the wait (a socket, a signal, a deadline)
 takes the strand out of ``_parked``; a late end finds nothing there and is ignored.
+
+Two drivers stand on it. The blocking one alternates `step` and `wait`, until the one task that it
+has is over. The stepped one alternates `look`, which does not wait, and `step`.
 """
 
 from __future__ import annotations
 
 import heapq
 import selectors
-import socket
-import threading
 from collections import deque
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from itertools import count
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast import ops
+from holdfast.drivers.bells import RUNG, Bell
 from holdfast.drivers.lookups import Lookup
 from holdfast.drivers.sockets import READ, TRY, WRITE, abandon, events_of, socket_of
+from holdfast.drivers.strands import Group, Strand, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["Turns"]
+
+T = TypeVar("T")
 
 #: How many operations a strand may do in one go, without having to wait.
 _TURN = 64
 
+#: How many deadlines that nobody waits for any more are kept, at least.
+_STALE = 64
+
 _EVENTS = {READ: selectors.EVENT_READ, WRITE: selectors.EVENT_WRITE}
 
 
-class _Strand:
-    __slots__ = (
-        "children",
-        "events",
-        "fileno",
-        "group",
-        "index",
-        "lookup",
-        "number",
-        "operation",
-        "program",
-    )
-
-    def __init__(self, program: ops.Program[Any], group: _Group | None, index: int) -> None:
-        self.program = program
-        self.group = group
-        self.index = index
-        self.number = -1
-        self.operation: Any = None
-        self.fileno = -1
-        self.events = 0
-        self.lookup: Lookup | None = None
-        self.children: _Group | None = None
-
-
-class _Group:
-    """An ``All`` or ``First`` in progress; ``parent`` is the strand that asked for it."""
-
-    __slots__ = ("first", "left", "parent", "results", "strands")
-
-    def __init__(self, operation: ops.All | ops.First, parent: _Strand | None) -> None:
-        self.first = isinstance(operation, ops.First)
-        self.parent = parent
-        self.strands = [_Strand(p, self, i) for i, p in enumerate(operation.programs)]
-        self.results: list[Any] = [None] * len(self.strands)
-        self.left = len(self.strands)
-
-
 class Turns:
-    """The selector loop; one object for each outermost ``All`` or ``First``."""
+    """The loop of strands, for one thread; what it holds is given back by `close`.
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._ready: deque[tuple[_Strand, Any, bool]] = deque()
-        self._parked: dict[int, _Strand] = {}
+    ``clock`` returns the time of all deadlines. `wait` needs one that goes on by itself.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._selector: selectors.BaseSelector | None = None  # once a socket is to be waited for
+        self._ready: deque[tuple[Strand, Any, bool]] = deque()
+        self._parked: dict[int, Strand] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._numbers = count()
-        self._bell_lock = threading.Lock()
-        self._bell: tuple[socket.socket, socket.socket] | None = None
-        self._signalled: deque[int] = deque()
+        self._tasks: dict[Task[Any], None] = {}  # in the order of their starts
+        self._running: Strand | None = None
+        self._cancelled: list[Task[Any]] = []  # by their own programs
+        self._closing = False
+        self._listens = False  # whether a signal was ever waited for
+        self._bell = Bell()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
 
     def run(self, operation: ops.All | ops.First) -> Any:
         """Run the operation's programs and return what the operation returns."""
-        outermost = _Strand(_answer(operation), None, 0)
-        self._ready.append((outermost, None, False))
+        task = self.start(_answer(operation))
         try:
             while True:
                 # Those that become ready meanwhile come after a look at the sockets and the clock.
-                for _ in range(len(self._ready)):
-                    if not self._ready:
-                        break  # the winner of a First has ended the others
-                    strand, value, raised = self._ready.popleft()
-                    try:
-                        self._turn(strand, value, raised)
-                    except StopIteration as stop:
-                        return stop.value
-                self._wait()
+                self.step()
+                if task.done:
+                    return task.result()
+                self.wait()
         finally:
-            if outermost.children is not None:
-                self._close(outermost.children)
-            self._selector.close()
-            with self._bell_lock:
-                bell, self._bell = self._bell, None
-            for end in bell or ():
-                end.close()
+            del task  # the frame may outlive this, in a traceback
+            self.close()
 
-    def _turn(self, strand: _Strand, value: Any, raised: bool) -> None:
+    def start(self, program: ops.Program[T]) -> Task[T]:
+        """Have a program run from the next `step` on."""
+        task = Task(program, self)
+        assert task.strand is not None
+        self._tasks[task] = None
+        self._ready.append((task.strand, None, False))
+        return task
+
+    def cancel(self, task: Task[Any]) -> None:
+        """Close a task's program: at once, or when it next waits, if it is what asks for it."""
+        strand = task.strand
+        if strand is None:
+            return
+        if self._running is not None and self._running.outermost is strand:
+            self._cancelled.append(task)
+            return
+        self._settle(task, None, CancelledError())
+        self._end([strand])
+
+    def close(self) -> None:
+        """Cancel every task, and give back what is held."""
+        for task in list(self._tasks):
+            self.cancel(task)
+        if self._running is not None:
+            self._closing = True
+            return
+        self._closing = False
+        selector, self._selector = self._selector, None
+        if selector is not None:
+            selector.close()
+        self._bell.close()
+        self._deadlines.clear()
+
+    @property
+    def running(self) -> bool:
+        """Whether a strand is in the middle of its turn."""
+        return self._running is not None
+
+    @property
+    def due(self) -> float:
+        """When a strand can go on, as far as time and signals tell; -inf is now."""
+        if self._ready or self._bell.rung:
+            return -inf
+        while self._deadlines and self._deadlines[0][1] not in self._parked:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else inf
+
+    def step(self) -> None:
+        """Give each strand that is ready its turn; those that become ready have to wait."""
+        try:
+            for _ in range(len(self._ready)):
+                if not self._ready:
+                    break  # the winner of a First has ended the others
+                strand, value, raised = self._ready.popleft()
+                self._running = strand
+                self._turn(strand, value, raised)
+                if self._cancelled:
+                    self._end_cancelled()
+        finally:
+            self._running = None
+            if self._cancelled or self._closing:
+                self._end_cancelled()
+
+    def look(self) -> None:
+        """See who can go on, without waiting."""
+        if self._selector is not None and self._selector.get_map():
+            self._select(0)
+        self._awake()
+
+    def wait(self) -> None:
+        """Wait until at least one parked strand can go on, or pretend to."""
+        if self._ready:
+            self.look()
+            return
+        if self._listens:
+            self._bell.hang(self._selecting())  # before the look at what has happened by then
+        timeout = None
+        due = self.due
+        if due < inf:
+            timeout = max(min(due - self._clock(), 3600.0), 0)
+        self._select(timeout)
+        self._awake()
+
+    def _turn(self, strand: Strand, value: Any, raised: bool) -> None:
         """Run one strand until it is parked, over, or has done enough for others to go on."""
         for _ in range(_TURN):
             try:
@@ -117,6 +175,9 @@ class Turns:
             except Exception as error:
                 self._over(strand, None, error)
                 return
+            except BaseException as error:  # such as KeyboardInterrupt: it ends all of the task
+                self._abort(strand.outermost, error)
+                raise
             try:
                 parked, value = self._begin(strand, operation)
                 if parked:
@@ -126,18 +187,17 @@ class Turns:
                 value, raised = error, True
         self._ready.append((strand, value, raised))
 
-    def _over(self, strand: _Strand, result: Any, error: Exception | None) -> None:
+    def _over(self, strand: Strand, result: Any, error: Exception | None) -> None:
         group = strand.group
         if group is None:
-            if error is not None:
-                raise error
-            raise StopIteration(result)
+            if strand.task is not None:
+                self._settle(strand.task, result, error)
+            return
         group.left -= 1
         parent = group.parent
-        assert parent is not None
         if group.first and error is None:
             self._resume(parent, (strand.index, result))
-            self._close(group)
+            self._end(group.strands)
             return
         group.results[strand.index] = error if error is not None else result
         if group.left == 0:
@@ -146,11 +206,28 @@ class Turns:
             else:
                 self._resume(parent, group.results)
 
-    def _begin(self, strand: _Strand, operation: Any) -> tuple[bool, Any]:
+    def _abort(self, outermost: Strand, error: BaseException) -> None:
+        if outermost.task is not None:
+            self._settle(outermost.task, None, error)
+        self._end([outermost])
+
+    def _settle(self, task: Task[Any], result: Any, error: BaseException | None) -> None:
+        del self._tasks[task]
+        task.settle(result, error)
+
+    def _end_cancelled(self) -> None:
+        """Do what a program has asked for that was running then."""
+        self._running = None
+        while self._cancelled:
+            self.cancel(self._cancelled.pop())
+        if self._closing:
+            self.close()
+
+    def _begin(self, strand: Strand, operation: Any) -> tuple[bool, Any]:
         """Begin an operation: (False, its result), or (True, None) when the strand is parked."""
         kind = operation.__class__
         if kind in TRY:
-            if operation.deadline <= monotonic():
+            if operation.deadline <= self._clock():
                 raise TimeoutError
             try:
                 return False, TRY[kind](operation)
@@ -158,7 +235,8 @@ class Turns:
                 fileno = socket_of(operation)
                 self._park(strand, operation, operation.deadline)
                 strand.events = _EVENTS[events_of(operation)]
-                self._selector.register(fileno, strand.events, strand.number)
+                selector = self._selector or self._selecting()
+                selector.register(fileno, strand.events, strand.number)
                 strand.fileno = fileno
                 return True, None
         if kind is ops.Invoke:
@@ -168,7 +246,7 @@ class Turns:
                 if kind is ops.First:
                     raise ValueError("First needs a program")
                 return False, []
-            strand.children = group = _Group(operation, strand)
+            strand.children = group = Group(operation, strand)
             self._ready.extend((child, None, False) for child in group.strands)
             return True, None
         if kind is ops.Sleep:
@@ -176,62 +254,54 @@ class Turns:
             self._park(strand, operation, -inf if ops.instant and until < inf else until)
             return True, None
         if kind is ops.Resolve:
-            strand.lookup = Lookup(operation.host, operation.port)
-            signal = strand.lookup.signal
+            lookup = Lookup(operation.host, operation.port)
+            if lookup.signal.fired:
+                return False, lookup.result()
+            strand.lookup = lookup
+            signal = lookup.signal
         else:
             signal = operation.signal
         self._park(strand, operation, operation.deadline)
-        self._hang_bell()
+        self._listens = True
         number = strand.number
-        if signal.listen(lambda: self._ring(number)):
-            self._ring(number)
+        ring = self._bell.ring
+        if signal.listen(lambda: ring(number)):
+            ring(number)
         return True, None
 
-    def _park(self, strand: _Strand, operation: Any, deadline: float) -> None:
+    def _park(self, strand: Strand, operation: Any, deadline: float) -> None:
         strand.operation = operation
         strand.number = number = next(self._numbers)
         self._parked[number] = strand
         if deadline < inf:
+            if len(self._deadlines) > 2 * len(self._parked) + _STALE:
+                self._deadlines = [item for item in self._deadlines if item[1] in self._parked]
+                heapq.heapify(self._deadlines)
             heapq.heappush(self._deadlines, (deadline, number))
 
-    def _hang_bell(self) -> None:
-        """Have a way for other threads to end a select."""
-        if self._bell is None:
-            self._bell = socket.socketpair()
-            for end in self._bell:
-                end.setblocking(False)
-            self._selector.register(self._bell[0], selectors.EVENT_READ, -1)
+    def _selecting(self) -> selectors.BaseSelector:
+        if self._selector is None:
+            self._selector = selectors.DefaultSelector()
+        return self._selector
 
-    def _ring(self, number: int) -> None:
-        """Say, from any thread, that a parked strand's signal was fired."""
-        self._signalled.append(number)
-        with self._bell_lock:  # so that nobody rings what is closed, or its number's next owner
-            if self._bell is not None:
-                with suppress(BlockingIOError):  # full: it rings already
-                    self._bell[1].send(b"\0")
-
-    def _wait(self) -> None:
-        """Wait until at least one parked strand can go on, or pretend to."""
-        timeout: float | None = None
-        while self._deadlines and self._deadlines[0][1] not in self._parked:
-            heapq.heappop(self._deadlines)
-        if self._ready or self._signalled:
-            timeout = 0
-        elif self._deadlines:
-            timeout = max(min(self._deadlines[0][0] - monotonic(), 3600.0), 0)
-        for key, _ in self._selector.select(timeout):
-            if key.data == -1:
-                assert self._bell is not None
-                self._bell[0].recv(4096)
+    def _select(self, timeout: float | None) -> None:
+        selector = self._selector or self._selecting()
+        for key, _ in selector.select(timeout):
+            if key.data == RUNG:
+                self._bell.quiet()
             else:
                 self._retry(self._parked[key.data])
-        while self._signalled:
-            strand = self._parked.get(self._signalled.popleft())
+
+    def _awake(self) -> None:
+        """Have those go on whose signal was fired, or whose time has come."""
+        while self._bell.rung:
+            strand = self._parked.get(self._bell.rung.popleft())
             if strand is not None:
                 self._signal_fired(strand)
-        self._expire()
+        if self._deadlines:
+            self._expire()
 
-    def _retry(self, strand: _Strand) -> None:
+    def _retry(self, strand: Strand) -> None:
         operation = strand.operation
         try:
             result = TRY[operation.__class__](operation)
@@ -239,14 +309,14 @@ class Turns:
             events = _EVENTS[events_of(operation)]
             if events != strand.events:  # all is sent, the answer is still to come
                 strand.events = events
-                self._selector.modify(strand.fileno, events, strand.number)
+                self._selector.modify(strand.fileno, events, strand.number)  # type: ignore[union-attr]
             return
         except Exception as error:
             self._resume(strand, error, True)
         else:
             self._resume(strand, result)
 
-    def _signal_fired(self, strand: _Strand) -> None:
+    def _signal_fired(self, strand: Strand) -> None:
         if strand.lookup is None:
             self._resume(strand, None)
             return
@@ -258,7 +328,7 @@ class Turns:
             self._resume(strand, result)
 
     def _expire(self) -> None:
-        now = monotonic()
+        now = self._clock()
         while self._deadlines and self._deadlines[0][0] <= now:
             strand = self._parked.get(heapq.heappop(self._deadlines)[1])
             if strand is None:
@@ -271,16 +341,16 @@ class Turns:
                 abandon(operation)
                 self._resume(strand, TimeoutError(), True)
 
-    def _resume(self, strand: _Strand, value: Any, raised: bool = False) -> None:
+    def _resume(self, strand: Strand, value: Any, raised: bool = False) -> None:
         self._unpark(strand)
         strand.children = None
         self._ready.append((strand, value, raised))
 
-    def _unpark(self, strand: _Strand) -> None:
+    def _unpark(self, strand: Strand) -> None:
         self._parked.pop(strand.number, None)
         if strand.fileno >= 0:
             # A connect that failed has closed its socket, which left the selector's map as it was.
-            self._selector.unregister(strand.fileno)
+            self._selector.unregister(strand.fileno)  # type: ignore[union-attr]
             strand.fileno = -1
         elif strand.lookup is not None:
             strand.lookup.signal.listen(None)
@@ -288,11 +358,12 @@ class Turns:
             strand.operation.signal.listen(None)
         strand.lookup = strand.operation = None
 
-    def _close(self, group: _Group) -> None:
-        """End what still runs of a group, innermost first."""
-        for strand in group.strands:
+    def _end(self, strands: Iterable[Strand]) -> None:
+        """End strands in the middle, innermost first."""
+        ended = set()
+        for strand in strands:
             if strand.children is not None:
-                self._close(strand.children)
+                self._end(strand.children.strands)
                 strand.children = None
             operation = strand.operation
             self._unpark(strand)
@@ -300,7 +371,7 @@ class Turns:
                 abandon(operation)
             with suppress(Exception):  # what goes wrong in a loser's clean-up is not the winner's
                 strand.program.close()
-        ended = set(map(id, group.strands))
+            ended.add(id(strand))
         self._ready = deque(item for item in self._ready if id(item[0]) not in ended)
 
 

@@ -86,6 +86,12 @@ class _Running(Deferred[T]):
             self.task.cancel()
 
 
+class _Later(partial[Any]):
+    """A function whose Deferred is waited for, which a policy alone refuses."""
+
+    later = True
+
+
 class Driver:
     """Runs the programs of clusters on a Twisted reactor.
 
@@ -159,7 +165,7 @@ class Driver:
         """
 
         def decorate(function: Callable[P, Any]) -> Callable[P, Deferred[Any]]:
-            core = policy(function).core
+            core = policy(_Later(function)).core
             core.clock = self.clock
 
             @wraps(function)

@@ -46,7 +46,7 @@ class Dialing(Timed, ClientFactory):
                 probe.bind(source)
         host = address[0]
         if family == socket.AF_INET6 and len(address) > 3 and address[3]:
-            host = f"{host}%{address[3]}"
+            host = f"{host.partition('%')[0]}%{address[3]}"
         self._connector = reactor.connectTCP(
             host, address[1], self, timeout=None, bindAddress=source
         )
