@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 import httptools
 
+from holdfast.wire.chunks import ChunkNotes
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -156,7 +158,8 @@ class Message:
             name = field.lower()
             if name == b"content-length":
                 self.length = int(value)
-                self.framing = LENGTH
+                if self.framing != CHUNKED:
+                    self.framing = LENGTH
             elif name == b"connection":
                 tokens = value.lower()
                 if b"close" in tokens:
@@ -174,6 +177,8 @@ class Message:
                 self.encoding += f",{coding}" if self.encoding else coding
         if bodiless or self.status < 200 or self.status in (204, 304):
             self.framing = NONE
+        elif self.framing == CHUNKED:
+            self.length = -1
         self.keep_alive = keep_alive and not closes and self.framing != CLOSE
 
 
@@ -185,10 +190,15 @@ class ResponseParser:
     body came to its end. ``bodiless`` is set for a request whose answer has no body whatever its
     head says (HEAD, CONNECT), ``pipelined`` while several answers are expected. ``continued``
     turns true at a 100 (Continue); ``surplus`` when the peer sends more than was asked for, so
-    that the connection cannot be trusted any more.
+    that the connection cannot be trusted any more. ``noting``: whether ``notes`` are taken of the
+    extensions and trailers of chunked bodies, in a pipeline.
+
+    ``chunked_wins``: whether chunks beat a Content-Length that stands beside them. Otherwise that
+    is refused: it may come from an attempt to smuggle a response (RFC 9112 6.3).
     """
 
     __slots__ = (
+        "_chunked_wins",
         "_held",
         "_informational",
         "_limits",
@@ -206,6 +216,8 @@ class ResponseParser:
         "known",
         "known_size",
         "message",
+        "notes",
+        "noting",
         "on_body",
         "on_message_begin",
         "on_message_complete",
@@ -214,8 +226,9 @@ class ResponseParser:
         "surplus",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, chunked_wins: bool = False) -> None:
         self._limits = limits
+        self._chunked_wins = chunked_wins
         # A head of this size cannot be over a limit: the shortest header line has four bytes.
         self._small = min(limits.line, limits.headers, limits.count * 4)
         self.bodiless = False
@@ -225,6 +238,8 @@ class ResponseParser:
         self.message: Message | None = None
         self.complete = False
         self.pieces: list[bytes] = []
+        self.noting = False
+        self.notes: ChunkNotes | None = None
         # What httptools calls are methods of lists, for a function of ours costs more than all of
         # its parsing: a token is taken for each message that begins, so that one too many fails;
         # pieces of the body are collected; at the end of a message nothing is open any more.
@@ -243,8 +258,14 @@ class ResponseParser:
         self._taken = 0  # bytes of a body of known length in a pipeline
         self._informational = 0  # interim responses before the one in progress
         self._piled = 0  # bytes between two pieces of a body
+        self._begin()
+
+    def _begin(self) -> None:
+        """Have a parser that has seen nothing."""
         self._restart = False
         self._parser = httptools.HttpResponseParser(self)
+        if self._chunked_wins:
+            self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
 
     @property
     def heard(self) -> bool:
@@ -324,6 +345,11 @@ class ResponseParser:
         self._open.clear()
         self.complete = self._restart = True
 
+    def take_held(self) -> bytes:
+        """Take away what is held: a head that is not complete, or what follows a response."""
+        held, self._held = self._held, b""
+        return held
+
     def end(self) -> bool:
         """Take note of the end of the stream; tell whether the response is complete by it."""
         if self.message is not None and self.message.framing == CLOSE:
@@ -347,12 +373,16 @@ class ResponseParser:
         message.frame(self.bodiless)
         if message.status < 200:
             self._on_informational(message.status)
+            self._restart = True  # it may say "Connection: close", which is for the last one
             if rest:
                 self.feed(rest)
             return
         self.message = message
         self.complete = False
         self._tail = b""
+        self.notes = None
+        if self.noting and message.framing == CHUNKED:
+            self.notes = ChunkNotes(self._limits.headers)
         self._taken = self._piled = self._informational = 0
         if message.framing == NONE or message.length == 0:
             self._end_message()
@@ -396,7 +426,13 @@ class ResponseParser:
             stop = text.find(b"\r\n\r\n", max(start + known - 3, 0))
             end = stop + 4 - known if stop >= 0 else len(data)
             before = len(self.pieces)
-            self._parse(data[start:end])
+            part = data[start:end]
+            self._parse(part)
+            if self.notes is not None:
+                self.notes.feed(part)
+                if self.notes.excessive:
+                    self.complete = False
+                    raise self._too_much_between()
             self._pile(end - start, before)
             start = end
             if self.complete:
@@ -413,8 +449,7 @@ class ResponseParser:
 
     def _parse(self, data: bytes) -> None:
         if self._restart:
-            self._restart = False
-            self._parser = httptools.HttpResponseParser(self)
+            self._begin()
         try:
             self._parser.feed_data(data)
         except _REFUSALS as error:
@@ -444,11 +479,10 @@ class ResponseParser:
         limits = self._limits
         if head.count(b"\r\n") > limits.count + 2:
             raise WireLimitError(f"there are more than {limits.count} headers")
-        if len(head) > limits.line:
-            if len(head) > limits.headers:
-                raise WireLimitError(f"the headers are longer than {limits.headers} bytes")
-            if max(map(len, head.split(b"\r\n"))) > limits.line:
-                raise WireLimitError(f"a line is longer than {limits.line} bytes")
+        if len(head) > limits.headers:
+            raise WireLimitError(f"the headers are longer than {limits.headers} bytes")
+        if len(head) > limits.line and max(map(len, head.split(b"\r\n"))) > limits.line:
+            raise WireLimitError(f"a line is longer than {limits.line} bytes")
 
     def _pile(self, size: int, pieces: int) -> None:
         """Limit what comes in between pieces of a body: chunk headers and trailers."""
@@ -457,7 +491,10 @@ class ResponseParser:
             return
         self._piled += size
         if self._piled > self._limits.headers:
-            raise WireLimitError(f"chunk headers are longer than {self._limits.headers} bytes")
+            raise self._too_much_between()
+
+    def _too_much_between(self) -> WireLimitError:
+        return WireLimitError(f"chunk headers are longer than {self._limits.headers} bytes")
 
 
 # The second is no subclass of the first.

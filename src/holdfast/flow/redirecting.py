@@ -1,0 +1,61 @@
+"""Where a redirect leads, and with which request (RFC 9110 15.4)."""
+
+from __future__ import annotations
+
+from string import printable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from holdfast.http.headers import pairs, stays
+
+if TYPE_CHECKING:
+    from holdfast.flow.requesting import Requester
+
+__all__ = ["destination"]
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def destination(requester: Requester, status: int, location: str) -> dict[str, Any]:
+    """Return the arguments of the request to send instead of the requester's last one.
+
+    Raises ValueError when it leads nowhere, or from https to http.
+    """
+    if not location.isascii():
+        location = quote(location.encode("latin-1"), safe=printable)
+    host = f"[{requester.hostname}]" if ":" in requester.hostname else requester.hostname
+    here = f"{requester.scheme}://{host}:{requester.port}{quote(requester.path, safe='/%')}"
+    parts = urlsplit(urljoin(here, location))
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError(f"it redirects to nowhere: {location[:200]!r}")
+    if requester.scheme == "https" and parts.scheme == "http":
+        raise ValueError("it redirects from https to http")
+    port = parts.port or _PORTS[parts.scheme]
+    method = requester.method
+    headers = pairs(requester.headers)
+    body, data, fargs = requester.body, requester.data, requester.fargs
+    drop = set()
+    if method != "HEAD" and (status == 303 or (status in (301, 302) and method == "POST")):
+        method = "GET"
+    if method == "GET":
+        body, data, fargs = b"", None, None
+        drop |= {"content-length", "content-type", "transfer-encoding"}
+    if (parts.scheme, parts.hostname, port) != (
+        requester.scheme,
+        requester.hostname.lower().strip("[]"),
+        requester.port,
+    ):
+        headers = [(name, value) for name, value in headers if not stays(name)]
+    return {
+        "scheme": parts.scheme,
+        "hostname": parts.hostname,
+        "port": port,
+        "method": method,
+        "path": f"{parts.path or '/'}?{parts.query}",
+        "qargs": {},
+        "fragment": parts.fragment,
+        "headers": [(name, value) for name, value in headers if name.lower() not in drop],
+        "body": body,
+        "data": data,
+        "fargs": fargs,
+    }
