@@ -92,7 +92,14 @@ def tables(results: Results) -> Iterator[Table]:
     """Build every table, the targets last."""
     for group in results.groups:
         yield group_table(group)
-    yield Table(
+    if results.footprints:
+        yield memory_table(results)
+    yield goals_table(results.goals)
+
+
+def memory_table(results: Results) -> Table:
+    """Build the table of what a kept connection costs."""
+    return Table(
         "Memory: one kept connection",
         ["", "bytes, as Python counts", "bytes resident"],
         [
@@ -102,7 +109,6 @@ def tables(results: Results) -> Iterator[Table]:
             for footprint in results.footprints
         ],
     )
-    yield goals_table(results.goals)
 
 
 def goals_table(goals: Sequence[Goal]) -> Table:

@@ -106,6 +106,7 @@ class Results:
     machine: dict[str, Any]
     versions: dict[str, str]
     effort: dict[str, Any] = field(default_factory=dict)
+    benchmark: str = "rest"
 
     @property
     def failed(self) -> bool:
@@ -128,7 +129,7 @@ class Results:
             for footprint in self.footprints
         ]
         return {
-            "benchmark": "rest",
+            "benchmark": self.benchmark,
             "machine": self.machine,
             "versions": self.versions,
             "effort": self.effort,

@@ -1,10 +1,11 @@
 """One process that answers HTTP as fast as Python can, so that the client is what is measured.
 
-Run by `benchmarks.serving` as a file of its own, with the standard library alone. It knows three
+Run by `benchmarks.serving` as a file of its own, with the standard library alone. It knows four
 requests and is no server for anything else:
 
 - ``GET /small``: a small JSON object with five ordinary headers;
 - ``GET /big``: a 64 MiB body out of memory;
+- ``GET /events``: a stream of 100,000 server-sent events, and the end of the connection;
 - ``POST /swallow``: reads the body, which must have a length, and gives a small answer.
 
 It prints one line of JSON with its ports, picked by the system, and ends when its standard input
@@ -24,6 +25,7 @@ SMALL_BODY = (
     b'{"id": 4242, "name": "benchmark", "tags": ["small", "json"], "score": 0.125, "ok": true,'
     b' "next": null}'
 )
+EVENTS = 100_000
 END = b"\r\n\r\n"
 SEND_BUFFER = 4 << 20
 EPOLL_IN, EPOLL_OUT = 1, 4
@@ -45,6 +47,16 @@ SMALL_ANSWER = head(len(SMALL_BODY), "application/json") + SMALL_BODY
 BIG_HEAD = head(BIG, "application/octet-stream")
 
 
+def stream() -> bytes:
+    """Build the answer that is a stream of events, each in a chunk as servers send them."""
+    kind = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    parts = [("HTTP/1.1 200 OK\r\n" + kind).encode()]
+    for number in range(EVENTS):
+        event = f'id: {number}\ndata: {{"number": {number}, "name": "benchmark", "ok": true}}\n\n'
+        parts.append(b"%x\r\n%b\r\n" % (len(event), event.encode()))
+    return b"".join(parts)
+
+
 class Connection:
     """One client: what it has asked, what it is still owed, what it is still to send."""
 
@@ -55,9 +67,10 @@ class Connection:
         self.send = sock.send
         self.known = b""  # the last request that was exactly one small GET
         self.asked = b""
-        self.owed = b""
+        self.owed: bytes | memoryview = b""
         self.owed_of_big = 0
         self.to_swallow = 0
+        self.last = False
 
     def ready(self, mask: int) -> None:
         """Go on after the system says that the socket can be read or written."""
@@ -92,6 +105,8 @@ class Connection:
             elif start.startswith(b"GET /big"):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
                 self.owed, self.owed_of_big = BIG_HEAD, BIG
+            elif start.startswith(b"GET /events"):
+                self.owed, self.last = self.server.events, True
             elif start.startswith(b"POST /swallow"):
                 lines = start.lower().split(b"\r\n")[1:]
                 fields = dict(line.split(b": ", 1) for line in lines)
@@ -118,6 +133,9 @@ class Connection:
                 )
         except BlockingIOError:
             self.server.watch(self.sock, EPOLL_OUT)
+            return False
+        if self.last:
+            self.server.forget(self)
             return False
         self.server.watch(self.sock, EPOLL_IN)
         return True
@@ -146,6 +164,7 @@ class Server:
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.watched: dict[int, int] = {}
         self.scratch = bytearray(1 << 20)
+        self.events = memoryview(stream())
         # A file in memory: `sendfile` hands over its pages without copying them.
         self.big = os.memfd_create("big")
         os.write(self.big, b"\xa5" * BIG)

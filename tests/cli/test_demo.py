@@ -48,6 +48,12 @@ def test_no_call_is_lost(invoke: Invoke) -> None:
         assert sum(part["calls"] for part in parts) == report["calls"]
     assert sum(report["servers"].values()) == report["calls"]
 
+    watched = report["flow"]
+    assert watched["once"]
+    assert watched["received"] == watched["events"]
+    assert watched["reconnects"] >= watched["kills"] > 0
+    assert watched["polls"] > 0
+
     guarded = report["fault_tolerant"]
     assert guarded["answered"] + guarded["fell_back"] == guarded["calls"]
     assert guarded["answered"] > guarded["calls"] / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Figures", "Guarded", "Report"]
+__all__ = ["Figures", "Guarded", "Report", "Watched"]
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,36 @@ class Guarded:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """Event streams that one loop has watched while their servers were killed, one by one.
+
+    ``once`` tells whether each of the ``events`` came once and in order. ``polls`` of a resource
+    were answered meanwhile in the same loop.
+    """
+
+    streams: int
+    events: int
+    received: int
+    once: bool
+    kills: int
+    reconnects: int
+    polls: int
+    failed_polls: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return an object for JSON."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole demonstration.
 
     ``killed`` is the server that was killed, ``kills`` how often. ``losses`` tell of a
     few calls that were lost, in words. ``came_back`` tells whether every client called the killed
     server again after its return. ``recovery`` is for how many seconds a failing server was left
-    alone. ``guarded`` is the part of `fault_tolerant`.
+    alone. ``guarded`` is the part of `fault_tolerant`, ``watched`` that of the event streams.
     """
 
     seconds: float
@@ -82,11 +105,12 @@ class Report:
     losses: tuple[str, ...]
     recovery: float
     guarded: Guarded | None = None
+    watched: Watched | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether no call was lost."""
-        return not self.total.errors
+        """Whether no call was lost, and no event, and none came twice."""
+        return not self.total.errors and (self.watched is None or self.watched.once)
 
     def as_json(self) -> dict[str, Any]:
         """Return one object for JSON; its figures are those of all calls together."""
@@ -103,4 +127,5 @@ class Report:
             "clients": [figures.as_json() for figures in self.clients],
             "losses": list(self.losses),
             "fault_tolerant": self.guarded.as_json() if self.guarded is not None else None,
+            "flow": self.watched.as_json() if self.watched is not None else None,
         }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from holdfast.console.report import Figures, Guarded, Report
+    from holdfast.console.report import Figures, Guarded, Report, Watched
 
 __all__ = ["report_tables"]
 
@@ -40,6 +40,8 @@ def report_tables(report: Report) -> RenderableType:
         ),
         "",
     ]
+    if report.watched is not None:
+        parts += [_watched(report.watched), ""]
     if report.guarded is not None:
         parts += [*_guarded(report.guarded), ""]
     parts += [Text(f"lost, for example: {printable(loss)}", "red") for loss in report.losses]
@@ -88,6 +90,18 @@ def _servers(report: Report) -> Table:
             style="yellow" if killed else None,
         )
     return table
+
+
+def _watched(watched: Watched) -> Text:
+    """Return what came of the event streams."""
+    once = "each of them once and in order" if watched.once else "but not each once and in order"
+    return Text(
+        f"{watched.streams} event streams in one loop, {watched.kills} kills of their servers:\n"
+        f"{watched.received:,} of {watched.events:,} events came, {once},\n"
+        f"after {watched.reconnects} reconnects; {watched.polls:,} polls of a resource were "
+        f"answered meanwhile, {watched.failed_polls:,} failed.",
+        "" if watched.once else "red",
+    )
 
 
 def _guarded(guarded: Guarded) -> list[RenderableType]:

@@ -21,6 +21,7 @@ __all__ = [
     "ReplicasCaller",
     "WrongAnswer",
     "checked",
+    "settings",
 ]
 
 #: Seconds that a failing server is left alone. Far less than the defaults (10 s for the circuit,
@@ -94,7 +95,8 @@ def _request(number: int) -> tuple[str, str, dict[str, int] | None]:
     return "GET", f"/echo/{number}", None
 
 
-def _settings(retry: bool) -> dict[str, Any]:
+def settings(retry: bool) -> dict[str, Any]:
+    """Return the arguments of a cluster that soon tries again a server that failed."""
     breaker = Breaker(open_for=RECOVERY, cap=RECOVERY)
     return {
         "policy": Policy(breaker=breaker, retry=Retry() if retry else None),
@@ -108,7 +110,7 @@ class ClusterCaller:
     name = "Cluster"
 
     def __init__(self, hosts: Sequence[str], retry: bool) -> None:
-        self._client = Cluster(hosts, **_settings(retry))
+        self._client = Cluster(hosts, **settings(retry))
 
     def call(self, number: int) -> Answer:
         """Make the call with a number."""
@@ -145,7 +147,7 @@ class AsyncClusterCaller:
     name = "AsyncCluster"
 
     def __init__(self, hosts: Sequence[str], retry: bool) -> None:
-        self._client = AsyncCluster(hosts, **_settings(retry))
+        self._client = AsyncCluster(hosts, **settings(retry))
 
     async def call(self, number: int) -> Answer:
         """Make the call with a number."""

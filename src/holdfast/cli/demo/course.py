@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from holdfast.cli.demo import callers, guarded
+from holdfast.cli.demo import callers, guarded, watching
 from holdfast.cli.demo.servers import START_LIMIT, ServerFailed, ServerProcess, started
 from holdfast.cli.demo.tally import Phase, figures
 from holdfast.cli.demo.traffic import Pace, Traffic
 from holdfast.console.display import ServerView, View
-from holdfast.console.report import Guarded, Report
+from holdfast.console.report import Guarded, Report, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,7 @@ def run(plan: Plan, display: Display) -> Report:
         finally:
             course.traffic.end()
             course.traffic.join()
+        course.watch()
         course.guard()
         return course.report()
 
@@ -83,6 +84,7 @@ class Course:
         self.came_back = False
         self.kills = 0
         self.guarded: Guarded | None = None
+        self.watched: Watched | None = None
 
     @property
     def seconds(self) -> float:
@@ -137,9 +139,15 @@ class Course:
     def guard(self) -> None:
         """Call a function under `fault_tolerant`, while every server fails in a way of its own."""
         self._event(f"{guarded.CALLS} calls of a function under @fault_tolerant begin")
-        self.kills = sum(server.kills for server in self.servers)
         self.guarded = guarded.run(self.servers)
         self._event("they are over")
+
+    def watch(self) -> None:
+        """Watch a stream of events of each server, and poll a resource, in one loop."""
+        self.kills = sum(server.kills for server in self.servers)
+        self._event(f"{len(self.servers)} event streams are watched, while each server is killed")
+        self.watched = watching.run(self.servers)
+        self._event("all of their events are there")
 
     def _called_again(self) -> bool:
         """Tell whether each client has had an answer from the killed server since its return."""
@@ -199,4 +207,5 @@ class Course:
             losses=tuple(losses[:TOLD]),
             recovery=callers.RECOVERY,
             guarded=self.guarded,
+            watched=self.watched,
         )

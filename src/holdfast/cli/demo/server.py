@@ -14,11 +14,12 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import AsyncIterator
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from holdfast.cli.demo.ports import bound
@@ -29,7 +30,8 @@ __all__ = ["application", "main"]
 def application(port: int) -> Starlette:
     """Return what the server serves: the numbers in path and body, and who answers.
 
-    Below ``/moody`` it is as slow, and answers as badly, as it was told at ``/mood``.
+    Below ``/moody`` it is as slow, and answers as badly, as it was told at ``/mood``. At
+    ``/events/N`` is a stream of N events, from the one after the last that the client has seen.
     """
     pid = os.getpid()
     mood = {"delay": 0.0, "status": 200}
@@ -53,8 +55,22 @@ def application(port: int) -> Starlette:
             }
         )
 
+    async def events(request: Request) -> StreamingResponse:
+        last = int(request.headers.get("last-event-id", -1))
+        count = request.path_params["count"]
+
+        async def stream() -> AsyncIterator[str]:
+            yield "retry: 50\n\n"
+            for number in range(last + 1, count):
+                yield f'id: {number}\ndata: {{"number": {number}, "port": {port}}}\n\n'
+                if number % 10 == 0:
+                    await asyncio.sleep(0.04)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
     return Starlette(
         routes=[
+            Route("/events/{count:int}", events),
             Route("/echo/{number:int}", echo, methods=["GET", "PUT"]),
             Route("/mood", change, methods=["PUT"]),
             Route("/moody", moody),
