@@ -1,4 +1,4 @@
-"""The stepped driver: programs run in the turns that the caller's own loop gives them.
+"""The stepped driver: programs run in the turns that the caller's own loop gives them::
 
     stepper = Stepper()
     task = stepper.start(program)
