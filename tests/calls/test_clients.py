@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from holdfast.calls import fault_tolerant
 from holdfast.calls.judging import judged
 from holdfast.policy import Policy
 from tests.calls.test_behaviour import OK, unavailable
-from tests.servers import Hold, Receive, Reset
+from tests.servers import Close, Hold, Receive, Reset, Script, Send
 from tests.servers.fixtures import StartScripted
 
 
@@ -50,13 +51,31 @@ def by_aiohttp(method: str, url: str) -> None:
             session.request(method, url) as answer,
         ):
             answer.raise_for_status()
+            await answer.read()
 
     asyncio.run(main())
 
 
 def by_urllib(method: str, url: str) -> None:
     """Send a request by the standard library."""
-    urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=0.2).read()
+    request = urllib.request.Request(url, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=0.2) as answer:
+            answer.read()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+
+
+def by_http_client(method: str, url: str) -> None:
+    """Send a request by what urllib stands on."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(host, timeout=0.2)
+    try:
+        connection.request(method, f"/{path}")
+        connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 def by_cluster(method: str, url: str) -> None:
@@ -66,7 +85,7 @@ def by_cluster(method: str, url: str) -> None:
         cluster.request(method, f"/{path}").raise_for_status()
 
 
-CLIENTS = [by_requests, by_httpx, by_urllib3, by_aiohttp, by_urllib]
+CLIENTS = [by_requests, by_httpx, by_urllib3, by_aiohttp, by_urllib, by_http_client]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -102,14 +121,23 @@ def test_connections_that_break(
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("client", [by_requests, by_httpx])
-def test_what_may_have_been_carried_out(
-    client: Callable[[str, str], None], scripted: StartScripted
-) -> None:
-    """A POST whose connection breaks is not sent again, where its error tells that it was one."""
-    server = scripted([Receive(), Reset()], OK)
+#: The beginning of an answer.
+BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc"
 
-    @fault_tolerant
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    "steps",
+    [[Receive(), Reset()], [Receive(), Close()], [Receive(), Send(BEGUN), Close()], [Hold()]],
+    ids=["reset", "closed", "closed in the answer", "late"],
+)
+def test_what_may_have_been_carried_out(
+    client: Callable[[str, str], None], steps: Script, scripted: StartScripted
+) -> None:
+    """A POST whose connection breaks is not sent again: the error, or its traceback, tells it."""
+    server = scripted([Receive(), *steps] if len(steps) == 1 else steps, OK)
+
+    @fault_tolerant(retry_on_timeout=True)
     def work() -> None:
         client("POST", f"http://{server.address}/x")
 
@@ -118,7 +146,25 @@ def test_what_may_have_been_carried_out(
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("client", [by_requests, by_httpx, by_aiohttp, by_cluster])
+@pytest.mark.parametrize("again", [False, True])
+def test_what_nothing_is_known_of(again: bool) -> None:
+    """A connection that breaks is tried again where no request, or not its method, is known."""
+    calls: list[int] = []
+
+    class Own(ConnectionError):
+        reason = "a text"
+
+    @fault_tolerant
+    def work(method: str) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise (Own("x") if again else ConnectionResetError) from ValueError("y")
+
+    work("POST")
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("client", [by_requests, by_httpx, by_aiohttp, by_urllib, by_cluster])
 @pytest.mark.parametrize(("method", "count"), [("GET", 2), ("POST", 1)])
 def test_raised_statuses(
     client: Callable[[str, str], None], method: str, count: int, scripted: StartScripted

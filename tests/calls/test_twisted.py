@@ -23,7 +23,8 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from holdfast.calls import Call, Http, fault_tolerant
-from holdfast.calls.twisted_endpoints import Endpoints, policy_of
+from holdfast.calls.twisted_endpoints import Endpoints
+from holdfast.calls.twisted_tls import policy_of
 from holdfast.http.proxies import Proxies
 from tests.calls.conftest import Recorder
 from tests.conformance.reactors import react

@@ -381,3 +381,21 @@ def test_many_other_origins_are_not_kept_for_ever(
 def is_alone(server: ScriptedServer) -> bool:
     """Tell whether nobody is connected."""
     return server.open_connections == 0
+
+
+@pytest.mark.parametrize("place", ["client", "call"])
+def test_another_origin_gets_the_trace_without_its_baggage(
+    client: StartClient, echo: EchoServer, other: EchoServer, place: str
+) -> None:
+    """Baggage may hold anything; the numbers of a trace, and what vendors add to them, go on."""
+    trace = {"traceparent": "00-1-2-01", "tracestate": "ot=th:8"}
+    private = {"Baggage": "user=ada", "uberctx-user": "ada", "OT-Baggage-User": "ada"}
+    mine = trace | private
+    one = client(echo.address, headers=mine if place == "client" else None)
+    options: dict[str, Any] = {"headers": mine} if place == "call" else {}
+    for to, kept in ((other, trace), (echo, mine)):
+        path = f"/redirect/307?to=http://{to.address}/next"
+        headers = one.get(path, follow_redirects=True, **options).json()["headers"]
+        assert {name: headers.get(name.lower()) for name in mine} == {
+            name: kept.get(name) for name in mine
+        }

@@ -127,13 +127,55 @@ def test_a_cancelled_call() -> None:
     assert client.timings == []
 
 
-def test_an_adaptive_limit() -> None:
+def test_an_adaptive_limit_of_all() -> None:
     """Is a gauge."""
-    cluster, client = watched(limit=AdaptiveLimit(algorithm="aimd", initial=20))
+    cluster, client = watched(cluster_limit=AdaptiveLimit(algorithm="aimd", initial=20))
     cluster.all_reply(status=503)
     cluster.call()
     assert set(client.gauges) == {"dep.limit"}
     assert client.gauges["dep.limit"] < 20
+
+
+def test_adaptive_limits_of_endpoints() -> None:
+    """Are a gauge for each, which do not overwrite each other's values."""
+    client = Client()
+    listener = Statsd(client, "dep")
+    listener(Event("call started", 0.0, cause=object(), call=1))
+    for endpoint, limit in (("10.0.0.1:80", 18), ("10.0.0.2:80", 5), ("", 40)):
+        listener(Event("limit changed", 0.0, endpoint, cause=limit))
+    assert client.gauges == {
+        "dep.limit.10_0_0_1_80": 18,
+        "dep.limit.10_0_0_2_80": 5,
+        "dep.limit": 40,
+    }
+
+
+def test_gauges_of_endpoints_are_bounded() -> None:
+    """Hosts that come and go do not fill the statsd server; places of those gone are free."""
+    client = Client()
+    listener = Statsd(client, max_endpoints=2)
+    for name in ("a", "b", "c", "a"):
+        listener(Event("limit changed", 0.0, name, cause=3))
+    assert set(client.gauges) == {"limit.a", "limit.b"}
+    listener(Event("removed", 0.0, "a"))
+    listener(Event("limit changed", 0.0, "d", cause=3))
+    assert set(client.gauges) == {"limit.a", "limit.b", "limit.d"}
+    with pytest.raises(ValueError, match="max_endpoints"):
+        Statsd(client, max_endpoints=-1)
+
+
+def test_an_adaptive_limit_of_a_function() -> None:
+    """Is that of the whole: a function is its own only endpoint."""
+    client = Client()
+
+    @Policy(**{**PLAIN, "limit": AdaptiveLimit(algorithm="aimd", initial=20)})
+    def work() -> None:
+        raise TimeoutError
+
+    work.core.listen(Statsd(client, "dep"))  # type: ignore[attr-defined]
+    with pytest.raises(TimeoutError):
+        work()
+    assert set(client.gauges) == {"dep.limit"}
 
 
 def test_a_function_under_a_policy() -> None:

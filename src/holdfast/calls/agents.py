@@ -146,6 +146,9 @@ class Agent:
         request = options.request(
             method, target, connections.connect_timeout, body, closing=not persistent
         )
+        if call is not None and call.inject is not None:
+            for name, value in call.inject():
+                request = request.with_header(name, value)
         began = clock()
         deadline = call.deadline if call is not None else inf
         own = began + timeout if timeout is not None else inf

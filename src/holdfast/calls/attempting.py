@@ -57,6 +57,9 @@ class DependencyCall(FunctionCall):
         core = self._core
         if core.slot is None:
             return self._function
+        inject = core.inject
+        if inject is not None:
+            inject = partial(inject, self.number, number, endpoint.name)
         self._call = Call.of(
             core.settings,
             core.services,
@@ -65,6 +68,7 @@ class DependencyCall(FunctionCall):
             number,
             until,
             self._call,
+            inject,
         )
         return partial(_filled, core.slot, self._call, self._function)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.calls.balancers import balancer_of
 from holdfast.calls.http import Http
-from holdfast.calls.modes import is_for_asyncio
 from holdfast.calls.settings import Settings
+from holdfast.cluster.modes import is_for_asyncio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from holdfast.calls.services import Services
     from holdfast.calls.sources import Source
@@ -37,6 +37,7 @@ class Call:
         "_settings",
         "attempt",
         "deadline",
+        "inject",
         "netloc",
         "protocol",
         "run",
@@ -97,10 +98,12 @@ class Call:
         attempt: int,
         deadline: float,
         previous: Call | None = None,
+        inject: Callable[[], Iterable[tuple[str, str]]] | None = None,
     ) -> Call:
         """Return the call of an attempt, which comes after another one perhaps."""
         call = cls.__new__(cls)
         call._begin(settings, services, run, place, attempt, deadline)
+        call.inject = inject
         if previous is not None:
             call.sources = previous.sources
             for source in call.sources:
@@ -124,6 +127,8 @@ class Call:
         self.protocol, self.netloc = place
         self.attempt = attempt
         self.deadline = deadline
+        #: Returns headers for the requests of the attempt, those of a trace, when there are any.
+        self.inject: Callable[[], Iterable[tuple[str, str]]] | None = None
         #: Requests that may have been carried out, and must not be twice.
         self.unsafe = 0
         #: What was given as a body and runs out, by this attempt and earlier ones.

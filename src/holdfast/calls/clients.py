@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal, TypeAlias
 
+from holdfast.calls.requested import method_of
 from holdfast.http.requests import IDEMPOTENT
 
 __all__ = ["Failure", "failure_of", "repeatable"]
@@ -87,7 +88,8 @@ def repeatable(answer: Any) -> bool:
             method = method.decode("latin-1")
         if isinstance(method, str):
             return method.upper() in IDEMPOTENT
-    return True
+    found = method_of(answer) if isinstance(answer, BaseException) else None
+    return found is None or found.upper() in IDEMPOTENT
 
 
 def _known(source: Any, name: str) -> Any:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from holdfast.calls.balancers import balancer_of
 from holdfast.calls.call import Call
 from holdfast.calls.dependency import Dependency
-from holdfast.calls.modes import is_for_asyncio, is_for_twisted
 from holdfast.calls.parameters import named, of_type, without
 from holdfast.calls.services import services_of
 from holdfast.calls.settings import Settings
-from holdfast.cluster.functions import guarded, name_of, underlying
+from holdfast.cluster.functions import guarded
+from holdfast.cluster.modes import is_for_asyncio, is_for_twisted, name_of, underlying
 
 if TYPE_CHECKING:
     from collections.abc import Callable

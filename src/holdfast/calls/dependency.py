@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from time import monotonic
@@ -10,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.calls.attempting import DependencyCall
 from holdfast.calls.judging import failed_status, status_of
-from holdfast.calls.modes import Handover, begun, is_awaited, is_deferred, watched
 from holdfast.calls.places import BalancedCore
-from holdfast.drivers import asyncio as asyncio_driver
-from holdfast.drivers import blocking
+from holdfast.cluster.modes import Handover, begun, is_deferred, is_pending
 from holdfast.errors import DeadlineExceeded
 from holdfast.telemetry.logs import LEVELS, Log
 
@@ -62,7 +59,6 @@ class Dependency(BalancedCore):
         self.driver = driver
         self.awaited = awaited
         self._deciding = threading.Lock()
-        self.run = self._run_plain
         # What a coroutine returns is its result, be it a task.
         self.questionable = _is_bad if awaited else _is_questionable
         log = Log(f"holdfast.calls.{settings.dependency_id}")
@@ -121,22 +117,18 @@ class Dependency(BalancedCore):
         """Whether calls are, as far as is known, made on the caller's thread."""
         return self.driver is None and not self.awaited
 
-    def _run_plain(self, program: Program[Any]) -> Any:
+    def run(self, program: Program[Any]) -> Any:
         """Run a call on this thread, unless what has yet to come comes up: then as such, too."""
         if self.driver is not None:
             return self.driver.run(begun(program))
-        if self.awaited:
-            return asyncio_driver.run(begun(program))
-        result = blocking.run(watched(program))
-        if not isinstance(result, Handover):
-            return result
-        if is_deferred(result.pending):
-            return self.become_twisted().run(result.rest)
-        self.awaited = self.services.asynchronous = True
-        coming = asyncio_driver.run(result.rest)
-        if asyncio.isfuture(result.pending):
-            return asyncio.ensure_future(coming, loop=result.pending.get_loop())
-        return coming
+        return super().run(program)
+
+    def hand_over(self, call: Handover) -> Any:
+        """Go on in Twisted, or in asyncio."""
+        if is_deferred(call.pending):
+            return self.become_twisted().run(call.rest)
+        self.services.asynchronous = True
+        return super().hand_over(call)
 
     def become_twisted(self) -> Any:
         """Know from now on that the function is one of Twisted's; returns the driver."""
@@ -175,4 +167,4 @@ def _is_questionable(result: Any) -> bool:
     status = status_of(result)
     if status is not None:
         return failed_status(status)
-    return is_deferred(result) or is_awaited(result)
+    return is_pending(result)

@@ -94,9 +94,11 @@ def judged(
     if isinstance(error, URLError) and isinstance(error.reason, Exception):
         return judged(error.reason, retry_on, retry_on_timeout)
     if isinstance(error, TimeoutError):
-        return Verdict(retry_on_timeout, True, late=True)
-    if isinstance(error, (ConnectionError, socket.gaierror)):
+        return Verdict(retry_on_timeout, True, late=True, unsafe=not repeatable(error))
+    if isinstance(error, (ConnectionRefusedError, socket.gaierror)):
         return _MENDABLE
+    if isinstance(error, ConnectionError):
+        return Verdict(True, True, unsafe=not repeatable(error))
     if isinstance(error, OSError) and error.errno in _UNREACHABLE:
         return _MENDABLE
     return _FINAL

@@ -6,12 +6,13 @@ It is the extra ``holdfast[twisted]``, imported when a function turns out to be 
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from holdfast.calls.agents import absolute, split
 from holdfast.calls.sources import note_source
 from holdfast.drivers.twisted import Driver  # which says what to install, when it is missing
 from holdfast.errors import InvalidRequest
+from holdfast.http.headers import is_baggage
 from holdfast.http.proxies import Proxies
 from holdfast.http.requests import IDEMPOTENT
 
@@ -30,16 +31,21 @@ except ImportError as missing:
     ) from missing
 
 from holdfast.calls.twisted_bodies import body_of
-from holdfast.calls.twisted_endpoints import Endpoints, policy_of
+from holdfast.calls.twisted_endpoints import Endpoints
 from holdfast.calls.twisted_responses import (
     RequestTimeout,
     let_go_of_redirects,
     let_go_of_response,
 )
+from holdfast.calls.twisted_tls import policy_of
 
 # Which have no types.
 HTTPConnectionPool: Any = twisted_client.HTTPConnectionPool
 ProxyAgent: Any = twisted_client.ProxyAgent
+URI: Any = twisted_client.URI
+
+#: Scheme, host and port.
+Place: TypeAlias = tuple[bytes, bytes, int]
 
 if TYPE_CHECKING:
     from holdfast.calls.call import Call
@@ -69,6 +75,8 @@ class CallAgent(twisted_client.Agent):
     reactor: Any = None
     #: Whether its user has said that requests may be repeated.
     unwatched = False
+    #: Scheme, host and port of the request that is made with its redirects; None for any.
+    home: Place | None = None
 
     @classmethod
     def on(cls, reactor: Any, endpoints: Any, pool: Any, call: Call | None) -> CallAgent:
@@ -77,6 +85,12 @@ class CallAgent(twisted_client.Agent):
         agent: CallAgent = make(reactor, endpoints, pool)
         agent.call = call
         agent.reactor = reactor
+        return agent
+
+    def of_request(self, url: bytes) -> CallAgent:
+        """Return an agent for one request with its redirects."""
+        agent = self.on(self.reactor, self._endpointFactory, self._pool, self.call)
+        agent.home = _place(url)
         return agent
 
     def request(
@@ -88,7 +102,7 @@ class CallAgent(twisted_client.Agent):
     ) -> Deferred[IResponse]:
         """Issue a request; see ``twisted.web.client.Agent``."""
         call = self.call
-        deferred = self._issued(method, uri, headers, bodyProducer)
+        deferred = self._issued(method, uri, self._traced(uri, headers), bodyProducer)
         unsafe = (
             call is not None
             and not self.unwatched
@@ -106,6 +120,21 @@ class CallAgent(twisted_client.Agent):
 
         return deferred.addErrback(failed)
 
+    def _traced(self, uri: bytes, headers: Headers | None) -> Headers | None:
+        """Return headers with those of the trace; another origin gets none of its baggage."""
+        inject = self.call.inject if self.call is not None else None
+        away = self.home is not None and self.home != _place(uri)
+        if inject is None and not away:
+            return headers
+        traced = headers.copy() if headers is not None else Headers({})
+        for name, value in inject() if inject is not None else ():
+            traced.setRawHeaders(name, [value])
+        if away:
+            for raw, _ in list(traced.getAllRawHeaders()):
+                if is_baggage(raw.decode("latin-1")):
+                    traced.removeHeader(raw)
+        return traced
+
     def _issued(self, method: bytes, uri: bytes, headers: Any, body: Any) -> Deferred[Any]:
         proxied = self._endpointFactory.proxy_of(uri)
         if proxied is None:
@@ -117,6 +146,11 @@ class CallAgent(twisted_client.Agent):
         agent = ProxyAgent(endpoint, self.reactor, self._pool)
         proxied_to: Deferred[Any] = agent.request(method, uri, headers, body)
         return proxied_to
+
+
+def _place(url: bytes) -> Place:
+    uri = URI.fromBytes(url)
+    return uri.scheme, uri.host, uri.port
 
 
 def _was_cancelled(failure: Any) -> bool:
@@ -202,8 +236,13 @@ def perform(
         request = options.request(method, target, None, closing=closing)
         if call is not None and not options.persistent:
             agent = call.services.agent(call, persistent=False)
-        if options.idempotent is not None:
-            agent = _watched(agent, call, options.idempotent)
+        url = f"{origin.url}{request.target}"
+        if isinstance(agent, CallAgent):
+            agent = agent.of_request(url.encode("ascii"))
+            if options.idempotent is not None:
+                agent.unwatched = True  # the user's word counts instead of the method's
+                if call is not None and not options.idempotent:
+                    call.unsafe += 1
         note_source(call, options.data)
         body, kind = body_of(options.data, reactor)
         headers = Headers({})
@@ -215,7 +254,7 @@ def perform(
             headers.setRawHeaders("authorization", [origin.credentials])
         deferred: Deferred[Any] = HTTPClient(agent).request(
             request.method,
-            f"{origin.url}{request.target}",
+            url,
             headers=headers,
             data=body,
             allow_redirects=options.allow_redirects,
@@ -254,14 +293,3 @@ def _limited(
         return result
 
     return deferred.addBoth(settled)
-
-
-def _watched(agent: Any, call: Call | None, idempotent: bool) -> Any:
-    """Return an agent that takes the user's word instead of the method's."""
-    if call is None or not isinstance(agent, CallAgent):
-        return agent
-    again = CallAgent.on(agent.reactor, agent._endpointFactory, agent._pool, call)
-    again.unwatched = True
-    if not idempotent:
-        call.unsafe += 1
-    return again

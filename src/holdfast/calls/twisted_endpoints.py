@@ -1,100 +1,28 @@
-"""How Twisted's agents connect: with which TLS, and through which proxy."""
+"""How Twisted's agents connect, and through which proxy."""
 
 from __future__ import annotations
 
-import inspect
-import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError
-from twisted.internet.error import TimeoutError as ConnectionTooSlow
-from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.web.client import URI, BrowserLikePolicyForHTTPS
+from twisted.web.client import URI
 from twisted.web.error import SchemeNotSupported
-from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
+from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer  # type: ignore[import-untyped]
 
+from holdfast.calls.twisted_tls import Encrypted, limited
 from holdfast.http.origins import Origin
 from holdfast.http.proxies import Proxies, Proxy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Endpoints", "policy_of"]
+__all__ = ["Endpoints"]
 
 #: Bytes of a proxy's answer to CONNECT.
 _HEAD = 1 << 14
-
-
-def policy_of(given: Any) -> Any:
-    """Return the policy for TLS that a context factory means; raises TypeError for none."""
-    if given is None:
-        usual: Any = BrowserLikePolicyForHTTPS
-        return usual()
-    if IPolicyForHTTPS.providedBy(given):
-        return given
-    if IOpenSSLClientConnectionCreator.providedBy(given):
-        return _Always(given)
-    if callable(getattr(given, "getContext", None)):
-        return _Always(None, given)
-    raise TypeError(
-        "fault_tolerant: context_factory must be a context factory of Twisted's in Twisted mode "
-        "(an IPolicyForHTTPS, or something with getContext such as ssl.ClientContextFactory), "
-        f"not {given!r}"
-    )
-
-
-@implementer(IPolicyForHTTPS)
-class _Always:
-    """The same way to make TLS connections, whatever the host."""
-
-    def __init__(self, creator: Any, factory: Any = None) -> None:
-        self._creator = creator
-        self._factory = factory
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> Any:
-        """Return what makes the connections to a host."""
-        return self._creator or _Creator(self._factory, hostname, port)
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _Creator:
-    """Makes TLS connections in the context of an old context factory, which checks for itself."""
-
-    def __init__(self, factory: Any, hostname: bytes, port: int) -> None:
-        self._factory = factory
-        self._hostname = hostname
-        self._port = port
-
-    def clientConnectionForTLS(self, protocol: Any) -> Any:
-        """Return a connection of pyOpenSSL's."""
-        from OpenSSL import SSL
-
-        make = self._factory.getContext
-        # ``ssl.ClientContextFactory`` takes nothing, web clients' factories host and port.
-        where = (self._hostname, self._port) if _takes_two(make) else ()
-        connection = SSL.Connection(make(*where), None)
-        try:
-            ipaddress.ip_address(self._hostname.decode("ascii"))
-        except ValueError:
-            connection.set_tlsext_host_name(self._hostname)
-        return connection
-
-
-def _takes_two(function: Any) -> bool:
-    try:
-        inspect.signature(function).bind(b"", 0)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 @implementer(IAgentEndpointFactory)
@@ -128,7 +56,7 @@ class Endpoints:
         if scheme == "http":
             return endpoint
         creator = self._policy.creatorForNetloc(uri.host, uri.port)
-        return Encrypted(endpoint, creator, self._reactor)
+        return Encrypted(endpoint, creator, self._reactor, self._timeout)
 
     def proxy_of(self, uri: bytes) -> tuple[Any, list[tuple[str, str]]] | None:
         """Return the proxy that takes a whole URI of plain HTTP, and what it is told."""
@@ -158,23 +86,6 @@ class Endpoints:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-@implementer(IStreamClientEndpoint)
-class Encrypted:
-    """An endpoint under TLS: as Twisted's ``wrapClientTLS``, but on a reactor of one's own."""
-
-    def __init__(self, endpoint: Any, creator: Any, reactor: Any) -> None:
-        self._endpoint = endpoint
-        self._creator = creator
-        self._reactor = reactor
-
-    def connect(self, factory: Any) -> Any:
-        """Connect, and agree on keys with the first bytes."""
-        layered: Any = TLSMemoryBIOFactory
-        layer = layered(self._creator, True, factory, clock=self._reactor)
-        connecting = self._endpoint.connect(layer)
-        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
 class ProxyRefused(ConnectError):
@@ -213,25 +124,8 @@ class Tunnel:
 
         connecting = self._endpoint.connect(Factory.forProtocol(build))
         connecting.addErrback(lambda failure: None if done.called else done.errback(failure))
-        if self._timeout is not None and not done.called:
-            alarm = self._reactor.callLater(self._timeout, expire, done, cancel)
-            done.addBoth(settled, alarm)
-        return done
-
-
-def expire(done: Deferred[Any], cancel: Callable[[Any], None]) -> None:
-    """Give up a connection that takes too long: a proxy may accept it, and say nothing."""
-    late: Any = ConnectionTooSlow
-    if not done.called:
-        done.errback(late(string="the proxy opened no tunnel in time"))
-    cancel(None)
-
-
-def settled(result: Any, alarm: Any) -> Any:
-    """Stop the alarm of a connection that is made, or has failed."""
-    if alarm.active():
-        alarm.cancel()
-    return result
+        # A proxy may accept the connection, and say nothing.
+        return limited(done, cancel, self._reactor, self._timeout, "the proxy opened no tunnel")
 
 
 class Opening(Protocol):

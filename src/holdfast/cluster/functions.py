@@ -1,27 +1,44 @@
-"""Functions that survive: a function is called as an endpoint is."""
+"""Functions that survive: a function is called as an endpoint is.
+
+An ordinary call is a first attempt that goes well, and needs no program; what else happens is the
+business of one. A plain function may return what has yet to come, too: then its program goes on in
+asyncio, from where it stands.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 import random as random_module
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from holdfast import ops
 from holdfast.cluster.balancing import PowerOfTwo
 from holdfast.cluster.caller import Caller
-from holdfast.cluster.calls import Call
 from holdfast.cluster.endpoints import Endpoint, EndpointSet
+from holdfast.cluster.function_calls import FunctionCall, FunctionFailed, within, within_async
+from holdfast.cluster.modes import (
+    KNOWN,
+    VALUES,
+    Handover,
+    begun,
+    is_deferred,
+    is_for_twisted,
+    is_pending,
+    name_of,
+    underlying,
+    watched,
+)
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
 from holdfast.drivers.expiry import Expiry
-from holdfast.errors import DeadlineExceeded, HoldfastError
 from holdfast.policy.deadline import OUTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from holdfast.ops import Program
     from holdfast.policy import Policy
@@ -32,21 +49,16 @@ __all__ = [
     "FunctionFailed",
     "decorated",
     "guarded",
-    "name_of",
-    "underlying",
 ]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+_log = logging.getLogger("holdfast")
 
-class FunctionFailed(HoldfastError):
-    """What a function raised, with what the policy makes of it."""
-
-    def __init__(self, error: Exception, retryable: bool, fault: bool) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.error = error
-        self.retryable = retryable
-        self.fault = fault
+_DEFERRED = (
+    "a Deferred, which a policy alone cannot wait for: decorate it with "
+    "holdfast.drivers.twisted.Driver().under(policy)"
+)
 
 
 class FunctionCore(Caller):
@@ -57,8 +69,10 @@ class FunctionCore(Caller):
 
     #: Tells whether a result that is not None has to be judged before it is one.
     questionable: Callable[[Any], bool] | None = None
-    #: Runs the program of a call, for plain functions.
-    run: Callable[[Program[Any]], Any] = staticmethod(blocking.run)
+    #: Whether the function, be it a plain one, is known to return what is awaited.
+    awaited = False
+    #: Whether that is a future, which goes on before it is awaited.
+    scheduled = False
 
     def __init__(
         self,
@@ -102,6 +116,30 @@ class FunctionCore(Caller):
     ) -> FunctionCall:
         """Return a call of a function, which may have begun already."""
         return FunctionCall(self, function, arguments, keywords, began)
+
+    # Running, for plain functions.
+
+    def run(self, program: Program[Any]) -> Any:
+        """Run a call on this thread; as a coroutine if that is what the function returns."""
+        if self.awaited:
+            coming = asyncio_driver.run(begun(program))
+            return asyncio.ensure_future(coming) if self.scheduled else coming
+        result = blocking.run(watched(program))
+        return self.hand_over(result) if isinstance(result, Handover) else result
+
+    def hand_over(self, call: Handover) -> Any:
+        """Go on with a call whose function has returned what has yet to come."""
+        pending = call.pending
+        if is_deferred(pending):
+            call.close()
+            _dismiss(pending)
+            raise TypeError(f"Policy: {self.name} returned {_DEFERRED}")
+        self.awaited = True
+        coming = asyncio_driver.run(call.rest)
+        self.scheduled = asyncio.isfuture(pending)
+        if self.scheduled:
+            return asyncio.ensure_future(coming, loop=pending.get_loop())
+        return coming
 
     # An ordinary call is a first attempt that goes well: it needs no program.
 
@@ -159,114 +197,20 @@ class FunctionCore(Caller):
         return call.resume(self.endpoint, permit, began, 1, started, error)
 
 
-class FunctionCall(Call[Any]):
-    """The call of a function with its arguments."""
-
-    elsewhere = False
-
-    def __init__(
-        self,
-        core: FunctionCore,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        keywords: dict[str, Any],
-        began: float | None = None,
-    ) -> None:
-        super().__init__(core, core.clock() if began is None else began, core.policy.timeout)
-        self._core = core
-        self._function = function
-        self._arguments = arguments
-        self._keywords = keywords
-        # A plain function runs to its end: nothing could run beside it.
-        self.hedgeable = inspect.iscoroutinefunction(underlying(function))
-
-    def subject(self) -> str:
-        """Return the function's name."""
-        return self._core.name
-
-    def name(self) -> tuple[str, str]:
-        """Return the function's name, which has no method."""
-        return "", self._core.name
-
-    def send(
-        self, endpoint: Endpoint, until: float, number: int, started: Any = None
-    ) -> Program[Any]:
-        """Call the function; ``started`` holds what it has returned already."""
-        if started is not None:
-            return (yield ops.Invoke(started.__getitem__, 0, deadline=until))
-        function = target = self.target(endpoint, until, number)
-        keywords = self._keywords
-        if until < inf:
-            function = partial(_within, (until, self.caller.clock), target)
-            if self.hedgeable:
-                function = partial(_within_async, (until, self.caller.clock), target)
-        if keywords:
-            function = partial(function, **keywords)
-        return (yield ops.Invoke(function, *self._arguments, deadline=until))
-
-    def target(self, endpoint: Endpoint, until: float, number: int) -> Callable[..., Any]:
-        """Return what is called with the arguments in an attempt."""
-        return self._function
-
-    def failure(self, error: Exception, endpoint: Endpoint, until: float) -> HoldfastError:
-        """Return what the function raised, or that the time was over."""
-        now = self.caller.clock()
-        if isinstance(error, TimeoutError) and now >= until and not error.args:
-            return DeadlineExceeded(f"{endpoint.name}: it did not end before the deadline")
-        if isinstance(error, HoldfastError):
-            # A call within has seen to its own retries; what may have been carried out stays so.
-            return FunctionFailed(error, error.retryable and not error.sent, error.fault)
-        retry = self.caller.policy.retry
-        retryable = retry is not None and isinstance(error, retry.exceptions)
-        return FunctionFailed(error, retryable, True)
-
-    def identity(self) -> Hashable:
-        """Return the arguments, when they can be compared."""
-        identity = (self._arguments, tuple(sorted(self._keywords.items())))
-        try:
-            hash(identity)
-        except TypeError:
-            return None
-        return identity
-
-    def give_up(self, error: HoldfastError, why: str) -> Exception:
-        """Return what the function raised, with a note of the attempts, or an error of ours."""
-        if not isinstance(error, FunctionFailed):
-            return super().give_up(error, why)
-        own = error.error
-        if len(self.made) > 1:
-            tried = "; ".join(str(attempt) for attempt in self.made)
-            reason = f" ({why})" if why else ""
-            own.add_note(f"{self._core.name}: {len(self.made)} attempts{reason}: {tried}")
-        return own
-
-
-def _within(
-    outer: tuple[float, Callable[[], float]], function: Callable[..., Any], /, *args: Any, **kw: Any
-) -> Any:
-    """Call a function whose own calls have no more time than is left."""
-    token = OUTER.set(outer)
+def _dismiss(deferred: Any) -> None:
+    """Cancel a Deferred that nobody will have, quietly."""
+    deferred.addErrback(lambda failure: None)
     try:
-        return function(*args, **kw)
-    finally:
-        OUTER.reset(token)
-
-
-async def _within_async(
-    outer: tuple[float, Callable[[], float]], function: Callable[..., Any], /, *args: Any, **kw: Any
-) -> Any:
-    token = OUTER.set(outer)
-    try:
-        return await function(*args, **kw)
-    finally:
-        OUTER.reset(token)
+        deferred.cancel()
+    except Exception:
+        _log.exception("a Deferred could not be cancelled")
 
 
 def decorated(policy: Policy, function: F) -> F:
     """Return the function under a policy; see `Policy.__call__`.
 
     ``core`` of what it returns is the state, with the breaker and the listeners. Raises ValueError
-    for what is no function, or is one whose work begins after the call.
+    for what is no function, or is one whose work begins after the call, or in Twisted.
     """
     if not callable(function):
         raise ValueError(f"Policy: it decorates functions, not {function!r}")
@@ -274,6 +218,9 @@ def decorated(policy: Policy, function: F) -> F:
     called = underlying(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise ValueError(f"Policy: {name} is a generator, whose work begins after its call")
+    # Who waits for Deferreds, as `Driver.under` does, says so.
+    if is_for_twisted(function) and not getattr(function, "later", False):
+        raise ValueError(f"Policy: {name} returns {_DEFERRED}")
     return guarded(FunctionCore(policy, name), function)  # type: ignore[no-any-return]
 
 
@@ -286,29 +233,16 @@ def guarded(core: FunctionCore, function: Callable[..., Any]) -> Any:
     return wrapper
 
 
-def name_of(function: Any) -> str:
-    """Return the name of a function; of a partial one, or an object, without what it holds."""
-    while isinstance(function, partial):
-        function = function.func
-    name = getattr(function, "__qualname__", None)
-    return name if isinstance(name, str) and name else type(function).__qualname__
-
-
-def underlying(function: Any) -> Any:
-    """Return the function that is run when a partial one, or an object, is called."""
-    while isinstance(function, partial):
-        function = function.func
-    if inspect.isroutine(function) or isinstance(function, type):
-        return function
-    return type(function).__call__
-
-
 def _plain(core: FunctionCore, function: Callable[..., Any]) -> Callable[..., Any]:
     clock = core.clock
     begin, end = core.first()
     timeout = core.first_timeout
     timed = timeout < inf
+    # Kinds of results that need no further look.
+    values: frozenset[type] | set[type] = VALUES
     questionable = core.questionable
+    if questionable is None:
+        questionable, values = is_pending, KNOWN
 
     def wrapper(*args: Any, **keywords: Any) -> Any:
         began = clock()
@@ -320,7 +254,7 @@ def _plain(core: FunctionCore, function: Callable[..., Any]) -> Callable[..., An
             return core.run(core.call(function, args, keywords))
         try:
             if timed:
-                result = _within((began + timeout, clock), function, *args, **keywords)
+                result = within((began + timeout, clock), function, *args, **keywords)
             else:
                 result = function(*args, **keywords)
         except Exception as error:
@@ -330,7 +264,7 @@ def _plain(core: FunctionCore, function: Callable[..., Any]) -> Callable[..., An
             core.cancelled(permit)
             raise
         else:
-            if questionable is None or result is None or not questionable(result):
+            if result is None or result.__class__ in values or not questionable(result):
                 if end is not None:
                     end(permit, began)
                 return result
@@ -362,7 +296,7 @@ def _coroutine(core: FunctionCore, function: Callable[..., Any]) -> Callable[...
             if timed:
                 until = began + timeout
                 async with Expiry(until):
-                    result = await _within_async((until, clock), function, *args, **keywords)
+                    result = await within_async((until, clock), function, *args, **keywords)
             else:
                 result = await function(*args, **keywords)
             if not checked:

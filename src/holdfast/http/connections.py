@@ -127,7 +127,7 @@ def connect(
             if proxy is not None:
                 yield from _tunnel(stream, origin, proxy, limits, until)
             assert context is not None
-            layer = TLSLayer(stream, context(), origin.host)
+            layer = TLSLayer(stream, context(), origin.unscoped.host)
             yield from layer.handshake(until)
         ready = True
         return Connection(stream, layer, limits)

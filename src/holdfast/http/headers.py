@@ -5,13 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-__all__ = ["SECRET", "HeaderTypes", "Headers", "pairs"]
+__all__ = ["SECRET", "HeaderTypes", "Headers", "is_baggage", "pairs", "stays"]
 
 #: What callers may give as headers.
 HeaderTypes: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 #: Names whose values are credentials: never shown, never sent to another origin.
 SECRET = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+
+
+# Of OpenTelemetry (and W3C), of OpenTracing, and of Jaeger.
+_BAGGAGE = "baggage"
+_BAGGAGES = ("ot-baggage-", "uberctx-")
+
+
+def is_baggage(name: str) -> bool:
+    """Tell whether a header holds what a trace carries along for the program itself."""
+    name = name.lower()
+    return name == _BAGGAGE or name.startswith(_BAGGAGES)
+
+
+def stays(name: str) -> bool:
+    """Tell whether a header is for the origin that was called, and never sent to another one.
+
+    Baggage may hold anything of the program's, such as who its user is (W3C Baggage, 5.1). The
+    other headers of a trace go on: ``traceparent`` is random numbers, and ``tracestate``, without
+    which the trace would be sampled differently from there on, must not hold anything personal
+    (W3C Trace Context, 4.1 and 7.2).
+    """
+    lower = name.lower()
+    return lower in SECRET or lower == "host" or is_baggage(lower)
 
 
 def pairs(headers: HeaderTypes | None) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import base64
 import ipaddress
 import re
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote, urlsplit
 
 from holdfast.errors import InvalidRequest
@@ -91,6 +91,14 @@ class Origin:
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
+    def unscoped(self) -> Origin:
+        """The origin without the zone of its address, which means something here only (RFC 6874).
+
+        So it is named in a Host header and in certificates.
+        """
+        return replace(self, host=self.host.partition("%")[0]) if "%" in self.host else self
+
+    @property
     def url(self) -> str:
         """The URL, without credentials and without a slash at its end."""
         if self.unix is not None:
@@ -110,6 +118,8 @@ class Origin:
         """The address when it needs no look-up."""
         if self.unix is not None:
             return socket.AF_UNIX, self.unix
+        if "%" in self.host:
+            return None  # which number an interface has, the system's resolver knows
         try:
             version = ipaddress.ip_address(self.host).version
         except ValueError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from holdfast._version import __version__
 from holdfast.errors import InvalidRequest
 from holdfast.http import connections, encodings
-from holdfast.http.headers import SECRET, HeaderTypes, pairs
+from holdfast.http.headers import HeaderTypes, pairs, stays
 from holdfast.http.origins import basic_auth
 from holdfast.http.proxies import Proxies
 from holdfast.http.requests import FRAMING, Defaults
@@ -101,10 +101,9 @@ class Transport:
         """Return the default headers for an origin; credentials only when it is trusted."""
         headers = self._headers
         if not trusted:
-            private = {*SECRET, "host"}
-            headers = [item for item in headers if item[0].lower() not in private]
+            headers = [item for item in headers if not stays(item[0])]
         if not any(name.lower() == "host" for name, _ in headers):
-            headers = [("Host", origin.netloc), *headers]
+            headers = [("Host", origin.unscoped.netloc), *headers]
         authorization = origin.credentials or (self._authorization if trusted else None)
         if authorization is not None:
             headers = [item for item in headers if item[0].lower() != "authorization"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from string import printable
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from holdfast.errors import InvalidRequest, ProtocolError, TooManyRedirects
 from holdfast.http.exchange import Started, exchange
-from holdfast.http.headers import SECRET
+from holdfast.http.headers import stays
 from holdfast.http.origins import Origin
 from holdfast.http.requests import quoted_target
 
@@ -68,6 +69,8 @@ def _next(
         netloc = parts.netloc.rpartition("@")[2]
         target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
         there = Origin.parse(f"{parts.scheme}://{netloc}")
+        if there == origin.unscoped and there != origin:
+            there = replace(there, host=origin.host)  # whose zone nobody else has been told
         following = copy.copy(request)
         following.target = quoted_target(target)
         following.drop(())
@@ -89,7 +92,7 @@ def _next(
             following.target = following.target.removeprefix(origin.base)
             return pool, following
         return pool.transport.route(_without_base(origin), trusted=True), following
-    following.drop({*SECRET, "host"})
+    following.drop({name for name in following.names if stays(name)})
     return pool.transport.route(there, trusted=False), following
 
 

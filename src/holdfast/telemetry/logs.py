@@ -74,7 +74,8 @@ class Log:
     tells as attributes, too: ``holdfast_event``, ``holdfast_call``, ``holdfast_attempt``,
     ``holdfast_endpoint``, ``holdfast_policy``, ``holdfast_seconds``, ``holdfast_cause``,
     ``holdfast_outcome``, ``holdfast_error`` (its type) and ``holdfast_status``, those that it has.
-    Credentials, queries and the results of functions are never written.
+    Credentials, queries and the results of functions are never written. A call of ``stream`` has
+    succeeded when the head of its answer is there; of its body nothing is written.
     """
 
     def __init__(

@@ -53,7 +53,12 @@ class OpenTelemetry:
     ``OpenTelemetry().watch(cluster)`` listens, and adds the headers of the trace to each request.
     ``tracer_provider``, ``meter_provider`` and ``propagator``: by default the global ones. Of no
     more than ``max_calls`` calls in progress is the span kept open: the oldest one ends then. In
-    metrics ``max_endpoints`` have attributes of their own; the others share ``"other"``.
+    metrics ``max_endpoints`` have attributes of their own; the others share ``"other"``. Spans and
+    durations of a streamed call end with its body, and fail when that breaks.
+
+    Of a function under `holdfast.calls.fault_tolerant`, the requests of ``call.http`` and
+    ``call.agent`` carry the headers, too. A redirect to another origin takes ``traceparent`` and
+    ``tracestate`` along, never ``baggage``.
     """
 
     def __init__(

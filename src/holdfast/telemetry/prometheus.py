@@ -38,7 +38,8 @@ class Prometheus:
     seconds. An endpoint that is removed loses its series. One for each registry and namespace.
 
     The outcomes of calls and attempts are success, failure, timeout, rejected and cancelled, and
-    fallback for a call that has failed and was answered all the same.
+    fallback for a call that has failed and was answered all the same. A call of ``stream`` is over
+    when the head of its answer is there: what becomes of the body is not counted.
     """
 
     def __init__(

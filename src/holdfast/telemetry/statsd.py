@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from holdfast.policy.checks import at_least
 from holdfast.telemetry.datagrams import UDP
 from holdfast.telemetry.lines import clean
 from holdfast.telemetry.outcomes import outcome_of
@@ -43,10 +44,14 @@ class Statsd:
     was rejected failed, one that ``fallback`` counts did so before, a cancelled one is not counted.
     ``retry`` and ``rejected`` count decisions; ``circuit.open`` and ``circuit.close`` changes of
     circuits. The gauge ``limit`` is there for a limit that adapts, that of the whole cluster or
-    of a function. One for each cluster or function.
+    of a function; those of endpoints are ``limit.<endpoint>``, of ``max_endpoints`` at most. One
+    for each cluster or function.
+
+    A call of ``stream`` counts when the head of its answer is there, with the time until then:
+    what becomes of the body is not counted.
     """
 
-    def __init__(self, client: StatsdClient, prefix: str = "") -> None:
+    def __init__(self, client: StatsdClient, prefix: str = "", *, max_endpoints: int = 100) -> None:
         for method in ("incr", "timing", "gauge"):
             if not callable(getattr(client, method, None)):
                 raise TypeError(
@@ -56,6 +61,10 @@ class Statsd:
         self.client = client
         self.prefix = clean(prefix).strip(".")
         self._dot = f"{self.prefix}." if self.prefix else ""
+        self.max_endpoints = max_endpoints
+        at_least(self, 0, "max_endpoints")
+        self._function = ""  # the name of the one that is called, if it is one
+        self._limited: set[str] = set()  # endpoints with a gauge of their own
         self._fallen: set[int] = set()  # calls that have fallen back, and are not over yet
 
     def __repr__(self) -> str:
@@ -74,8 +83,22 @@ class Statsd:
                 self._fallen.add(event.call)
             self._count(event)
             self.client.incr(self._dot + "fallback")
+        elif kind == "call started" and isinstance(event.cause, str):
+            self._function = event.cause
         elif kind == "limit changed" and isinstance(event.cause, int | float):
-            self.client.gauge(self._dot + "limit", event.cause)
+            self._set_limit(event.endpoint, event.cause)
+        elif kind == "removed":
+            self._limited.discard(event.endpoint)
+
+    def _set_limit(self, endpoint: str, limit: float) -> None:
+        name = "limit"
+        if endpoint and endpoint != self._function:
+            if endpoint not in self._limited:
+                if len(self._limited) >= self.max_endpoints:
+                    return
+                self._limited.add(endpoint)
+            name = f"limit.{clean(endpoint).replace('.', '_')}"
+        self.client.gauge(self._dot + name, limit)
 
     def _ended(self, event: Event) -> None:
         if event.call in self._fallen:  # its failure was counted

@@ -15,7 +15,6 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from holdfast import ops
-from holdfast.cluster.functions import underlying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +22,56 @@ if TYPE_CHECKING:
     from holdfast.ops import Program
 
 __all__ = [
+    "KNOWN",
+    "VALUES",
     "Handover",
     "begun",
     "is_awaited",
     "is_deferred",
     "is_for_asyncio",
     "is_for_twisted",
+    "is_pending",
+    "name_of",
+    "underlying",
     "watched",
 ]
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function; of a partial one, or an object, without what it holds."""
+    while isinstance(function, partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) and name else type(function).__qualname__
+
+
+def underlying(function: Any) -> Any:
+    """Return the function that is run when a partial one, or an object, is called."""
+    while isinstance(function, partial):
+        function = function.func
+    if inspect.isroutine(function) or isinstance(function, type):
+        return function
+    return type(function).__call__
+
+
+#: Kinds of results that are nothing but themselves.
+VALUES = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set})
+
+#: The same, and those that `is_pending` has found not to be pending, so that it looks once.
+KNOWN: set[type] = set(VALUES)
+_MOST_KNOWN = 500
+
+
+def is_pending(value: Any) -> bool:
+    """Tell whether a value has yet to come: a Deferred, a coroutine or a future of asyncio's."""
+    kind = value.__class__
+    if kind in KNOWN:
+        return False
+    if is_deferred(value) or is_awaited(value):
+        return True
+    if len(KNOWN) < _MOST_KNOWN:
+        KNOWN.add(kind)
+    return False
 
 
 def is_deferred(value: Any) -> bool:
@@ -73,12 +114,17 @@ def _is_of_twisted(function: Any) -> bool:
 class Handover:
     """A program that stands before a Deferred, a coroutine or a future."""
 
-    __slots__ = ("pending", "rest")
+    __slots__ = ("_program", "pending", "rest")
 
     def __init__(self, program: Program[Any], pending: Any, deadline: float) -> None:
+        self._program = program
         self.pending = pending
         #: The program that is left.
         self.rest = _continued(program, ops.Invoke(partial(_same, pending), deadline=deadline))
+
+    def close(self) -> None:
+        """Have the program give back what it holds, instead of running the rest of it."""
+        self._program.close()
 
 
 def watched(program: Program[Any]) -> Program[Any]:
@@ -97,7 +143,7 @@ def watched(program: Program[Any]) -> Program[Any]:
             except BaseException as error:
                 value, step = error, program.throw
             else:
-                if operation.__class__ is ops.Invoke and (is_deferred(value) or is_awaited(value)):
+                if operation.__class__ is ops.Invoke and is_pending(value):
                     return Handover(program, value, operation.deadline)
     finally:
         value = None  # an exception must not keep its own frame alive
