@@ -1,4 +1,6 @@
-"""The stepped driver: programs run in the turns that the caller's own loop gives them::
+"""The stepped driver: programs run in the turns that the caller's own loop gives them.
+
+A program is started, and goes on whenever its owner says so::
 
     stepper = Stepper()
     task = stepper.start(program)
