@@ -109,8 +109,8 @@ def our_client(**arguments: Any) -> Any:
 
 def hio_client(**arguments: Any) -> Any:
     """Return a client of hio's."""
-    from hio.base import tyming
-    from hio.core.http import clienting
+    from hio.base import tyming  # type: ignore[import-untyped]
+    from hio.core.http import clienting  # type: ignore[import-untyped]
 
     return clienting.Client(tymth=tyming.Tymist().tymen(), **arguments)
 
