@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar, overload
 
 __all__ = ["SECRET", "HeaderTypes", "Headers", "is_baggage", "pairs", "stays"]
+
+T = TypeVar("T")
 
 #: What callers may give as headers.
 HeaderTypes: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -69,6 +71,14 @@ class Headers(Mapping[str, str]):
     def from_raw(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Return the headers that came as bytes (Latin-1)."""
         return cls([(n.decode("latin-1"), v.decode("latin-1")) for n, v in raw])
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | T) -> str | T: ...
+    def get(self, name: str, /, default: Any = None) -> Any:
+        """Return the value of a name, joined; the default when there is none."""
+        return self._fields.get(name.lower(), default)
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]
