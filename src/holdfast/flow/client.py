@@ -18,6 +18,7 @@ from holdfast.flow.requesting import Requester
 from holdfast.flow.responding import Respondent
 from holdfast.flow.responses import Response, attrify
 from holdfast.flow.secure import TLSConnector
+from holdfast.flow.targets import split_host
 from holdfast.flow.tyming import Tymer
 from holdfast.http.headers import Headers, pairs
 from holdfast.http.origins import basic_auth
@@ -59,10 +60,16 @@ _OF_TLS = frozenset(
     }
 )
 
+#: Those that connections to other hosts have, too.
+_OF_CONNECTOR = ("tymth", "tymeout", "reconnectable", "bs", "wl", "name", "uid")
+
 _NOTHING = (None,) * 8
 
 #: How many redirects are followed for one request.
 MAX_REDIRECTS = 20
+
+#: For how many hosts that redirects lead to, a connector is kept.
+_REMEMBERED = 16
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -116,6 +123,10 @@ class Client:
     ) -> None:
         self.requests: deque[dict[str, Any]] = requests if requests is not None else deque()
         self.responses: deque[dict[str, Any]] = responses if responses is not None else deque()
+        self._sharing = redirects is not None or respondent is not None  # who empties `redirects`
+        if respondent is not None:
+            redirects = respondent.redirects if redirects is None else redirects
+            events = respondent.events if events is None else events
         self.redirects: MutableSequence[dict[str, Any]] = redirects if redirects is not None else []
         self.events: MutableSequence[dict[str, Any]] = events if events is not None else deque()
         #: Whether a request is outstanding.
@@ -129,6 +140,8 @@ class Client:
         self._fresh = False  # whether the last turn has seen that the connection is well
         self._followed: list[dict[str, Any]] = []  # redirects of the outstanding request
         self._left: dict[str, Any] | None = None  # the request that was redirected
+        self._plain: HeaderTypes | None = None  # headers of a stream before it was resumed
+        self._asked = False  # whether a request was put into the queue
         self._request: dict[str, Any] = {}  # the outstanding one, for its response
 
         parts = urlsplit(path)
@@ -141,14 +154,20 @@ class Client:
                 value = basic_auth(unquote(parts.username), unquote(parts.password or ""))
                 headers = [*pairs(headers), ("Authorization", value)]
         if connector is not None:
+            _check_place(connector, scheme, parts.hostname, parts.port)
             hostname, port = connector.hostname, connector.port
             scheme = scheme or ("https" if isinstance(connector, TLSConnector) else "http")
-        scheme = scheme or "http"
+        elif requester is not None and (scheme, hostname, port) == ("", "127.0.0.1", None):
+            scheme, hostname, port = requester.scheme, requester.hostname, requester.port
+        scheme = scheme.lower() or "http"
         if scheme not in _PORTS:
             raise ValueError(f"the scheme is http or https, not {scheme!r}")
-        port = port or _PORTS[scheme]
+        hostname, named = split_host(hostname)
+        port = named or port or _PORTS[scheme]
         self._options = {"name": name, "uid": uid, "bs": bufsize, "wl": wl, **kwa}
         self.connector = connector or self._connect_to(scheme, hostname, port)
+        #: Those of the client's own host, and of hosts that redirects have led to.
+        self._connectors = {(scheme, hostname.lower(), port): self.connector}
         if requester is None:
             requester = Requester(
                 hostname=hostname,
@@ -163,6 +182,15 @@ class Client:
                 data=data,
                 fargs=fargs,
                 portOptional=portOptional,
+            )
+        else:
+            requester.reinit(
+                hostname,
+                port,
+                scheme,
+                body=requester.body,
+                data=requester.data,
+                fargs=requester.fargs,
             )
         self.requester = requester
         if msg is not None:
@@ -180,6 +208,9 @@ class Client:
             respondent.msg = self.connector.rxbs
             respondent.redirects = self.redirects
             respondent.events = self.events
+            respondent.redirectable = respondent.redirectable and bool(redirectable)
+            if dictable is not None:
+                respondent.dictable = bool(dictable)
         self.respondent = respondent
         if connector is not None and wl is not None:
             connector.wl = wl
@@ -196,16 +227,36 @@ class Client:
             return TLSConnector(**options)
         return Connector(**{k: v for k, v in options.items() if k not in _OF_TLS})
 
+    def _connect_elsewhere(self, scheme: str, hostname: str, port: int) -> Connector:
+        """Return a connector like the client's own, for where a redirect leads."""
+        home = next(iter(self._connectors.values()))
+        options = {name: getattr(home, name) for name in _OF_CONNECTOR}
+        if scheme == "http":
+            return Connector(host=hostname, port=port, **options)
+        options |= {name: self._options[name] for name in _OF_TLS if name in self._options}
+        if isinstance(home, TLSConnector):
+            options |= {name: getattr(home, name) for name in _OF_TLS}
+        if hostname != home.host:
+            # The name to verify is not that of this host, and who the client is, is not for it.
+            if options.pop("certpath", None) is not None:
+                options.pop("context", None)
+            options.pop("keypath", None)
+            options.pop("certedhost", None)
+        return TLSConnector(host=hostname, port=port, **options)
+
     def wind(self, tymth: Callable[[], float]) -> None:
         """Take the time from ``tymth`` from now on."""
         self._options["tymth"] = tymth
-        self.connector.wind(tymth)
+        for connector in (self.connector, *self._connectors.values()):
+            connector.wind(tymth)
 
     def reopen(self) -> bool:
         """Open the connection, anew if it was open; returns whether it could be asked for.
 
-        A request that is outstanding ends with an error.
+        A request that is outstanding ends with an error, unless nothing of it was sent yet.
         """
+        if self.waited and not self._resuming and not self.connector.connected:
+            return self.connector.reopen()
         self._abandon("the connection was opened anew before it answered")
         self._clear()
         return self.connector.reopen()
@@ -260,10 +311,11 @@ class Client:
             "qargs": qargs,
             "fragment": fragment,
             "headers": headers,
-            "body": body,
+            "body": b"" if body is None and self._asked else body,
             "data": data,
             "fargs": fargs,
         }
+        self._asked = True
         if reply is not None:
             given["reply"] = reply
         if kwa:
@@ -290,8 +342,28 @@ class Client:
         if self._left is not None:
             self._return()
         requester = self.requester
+        if self._plain is not None:
+            requester.headers, self._plain = self._plain, None
         given = (method, path, qargs, fragment, headers, body, data, fargs)
-        message = requester.rebuild(*given) if given != _NOTHING else requester.build()
+        before = (
+            requester.method,
+            requester.path,
+            requester.qargs,
+            requester.fragment,
+            requester.headers,
+            requester.body,
+            requester.data,
+            requester.fargs,
+        )
+        try:
+            message = requester.rebuild(*given) if given != _NOTHING else requester.build()
+        except BaseException:
+            # The next one is to differ from the last that could be sent.
+            requester.reinit(None, None, None, *before)
+            raise
+        connector = self.connector
+        if not self.waited and (self._over or (connector.cutoff and not connector.recoverable)):
+            self._reconnect()
         self.latest = kwa
         self._followed = []
         self._streaming = self._resuming = False
@@ -306,7 +378,7 @@ class Client:
         elif (size := connector.send(message)) < len(message) and not connector.error:
             connector.tx(memoryview(message)[size:])
         requester = self.requester
-        self._request = {
+        request = {
             "host": requester.hostname,
             "port": requester.port,
             "scheme": requester.scheme,
@@ -319,17 +391,21 @@ class Client:
             "data": requester.data,
             "fargs": requester.fargs,
         }
-        if self.latest:
-            self._request.update(self.latest)
+        self._request = {**self.latest, **request} if self.latest else request
         self.respondent.reinit(method=requester.method)
         headers = requester.headers
-        self.respondent.leid = headers.get("last-event-id")
+        leid = headers.get("last-event-id")
+        if leid is not None and not leid.isascii():
+            leid = leid.encode("latin-1").decode("utf-8", "surrogateescape")
+        self.respondent.leid = leid
 
     def redirect(self) -> None:
         """Send the request again, to where the last of ``redirects`` leads.
 
         Raises ValueError when it leads nowhere, from https to http, or in a loop.
         """
+        if not self.redirects:
+            return
         if len(self._followed) > MAX_REDIRECTS:
             raise ValueError(f"it redirects more than {MAX_REDIRECTS} times")
         requester = self.requester
@@ -337,32 +413,38 @@ class Client:
         there = destination(requester, response["status"], response["headers"]["location"])
         if self._left is None:
             self._left = {name: getattr(requester, name) for name in _OF_REQUEST}
-        origin = (requester.scheme, requester.hostname, requester.port)
+        origin = self._origin()
         requester.reinit(**there)
         message = requester.build()
-        if origin != (requester.scheme, requester.hostname, requester.port):
+        if origin != self._origin():
             self._move()
-        elif not self.respondent.persisted or not self.connector.opened or self.connector.cutoff:
+        elif self._over or not self.connector.opened or self.connector.cutoff:
             self._reconnect()
-        self.respondent.redirected = True
         self._start(message)
+        self.respondent.redirected = True
+
+    def _origin(self) -> tuple[str, str, int]:
+        requester = self.requester
+        return requester.scheme, requester.hostname.lower(), requester.port
 
     def _return(self) -> None:
         """Go back to where a redirect has led away from."""
         assert self._left is not None
         left, self._left = self._left, None
-        requester = self.requester
-        origin = (requester.scheme, requester.hostname, requester.port)
-        requester.reinit(**left)
-        if origin != (left["scheme"], left["hostname"], left["port"]):
+        self.requester.reinit(**left)
+        if self.connector is not self._connectors.get(self._origin()):
             self._move()
 
     def _move(self) -> None:
         """Connect to the requester's host instead of the one before."""
-        requester = self.requester
-        old = self.connector
+        place = self._origin()
+        connector = self._connectors.get(place)
+        if connector is None:
+            if len(self._connectors) > _REMEMBERED:
+                self._connectors = dict([next(iter(self._connectors.items()))])
+            connector = self._connectors[place] = self._connect_elsewhere(*place)
+        old, self.connector = self.connector, connector
         old.close()
-        self.connector = self._connect_to(requester.scheme, requester.hostname, requester.port)
         # Whoever holds the buffers goes on with them.
         self.connector.txbs, self.connector.rxbs = old.txbs, old.rxbs
         self._reconnect()
@@ -389,8 +471,10 @@ class Client:
             connector.serviceReceives()  # an end, or what nobody asked for, is better seen before
         if not connector.opened or self._over or connector.rxbs:
             self._reconnect()
-        elif connector.cutoff and connector.recoverable:
-            return  # until it is opened again
+        elif connector.cutoff:
+            if connector.recoverable:
+                return  # until it is opened again
+            self._reconnect()
         given = self.requests.popleft()
         try:
             self.transmit(**given)
@@ -410,17 +494,36 @@ class Client:
         """Ask for a stream of events again, from the last event on."""
         self._resuming = False
         requester = self.requester
-        headers = [(n, v) for n, v in pairs(requester.headers) if n.lower() != "last-event-id"]
-        if self.respondent.leid:
-            headers.append(("Last-Event-Id", self.respondent.leid))
+        leid = self.respondent.leid
+        given = requester.headers
+        if self._plain is None and self._left is None:
+            self._plain = given
+        headers = [(n, v) for n, v in pairs(given) if n.lower() != "last-event-id"]
+        if leid:  # in UTF-8, as browsers send it
+            value = leid.encode("utf-8", "surrogateescape").decode("latin-1")
+            headers.append(("Last-Event-Id", value))
         self._clear()
-        self._start(
-            requester.rebuild(
-                headers=headers, body=requester.body, data=requester.data, fargs=requester.fargs
+        try:
+            self._start(
+                requester.rebuild(
+                    headers=headers,
+                    body=requester.body,
+                    data=requester.data,
+                    fargs=requester.fargs,
+                )
             )
-        )
+        except ValueError as error:
+            respondent = self.respondent
+            respondent.errored = True
+            respondent.error = f"{self.connector.where}: the stream cannot be resumed: {error}"
+            self._answered()
 
     def serviceResponse(self) -> None:
+        """Receive, parse, and see to a response that is over."""
+        self.connector.serviceReceives()
+        self._take_response()
+
+    def _take_response(self) -> None:
         """Parse what was received, and see to a response that is over."""
         if not self.waited or self._resuming:
             if self.connector.rxbs:
@@ -436,6 +539,8 @@ class Client:
         if connector.cutoff and not respondent.ended:
             if connector.recoverable and not connector.connected and not self._streaming:
                 return  # nothing was sent yet: it is once there is a connection
+            if not respondent.headed and not self._streaming:
+                self._streaming = "text/event-stream" in self.requester.headers.get("accept", "")
             if not (self._streaming and connector.recoverable):
                 respondent.close(connector.abrupt, f"{connector.where}: {connector.error}")
         elif not respondent.ended:
@@ -443,8 +548,9 @@ class Client:
         if self._streaming and connector.recoverable and not respondent.errored:
             self._resuming = self._retimed = True
             connector.tymer.start(respondent.retry / 1000)
+            over = not respondent.persisted or connector.txbs or connector.rxbs or connector.error
             self._clear()
-            self._over = not respondent.persisted
+            self._over = bool(over)
             return
         self._answered()
 
@@ -455,8 +561,12 @@ class Client:
             self._retimed = False
             connector.tymer.start(connector.tymeout)
         self.waited = self._streaming = False
-        self._over = not respondent.persisted
-        if connector.txbs or connector.rxbs or respondent.errored:
+        asked = self._request["headers"]  # for some servers close as they are told, without a word
+        self._over = not respondent.persisted or (
+            "connection" in asked and "close" in asked["connection"].lower()
+        )
+        failed = connector.error and not connector.cutoff  # sending did
+        if connector.txbs or connector.rxbs or failed or respondent.errored:
             # It answered before it had heard everything, says more than it was asked, or
             # nobody knows what.
             self._clear()
@@ -469,10 +579,12 @@ class Client:
             try:
                 self.redirect()
                 return
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 response = dict(response, errored=True, error=f"{connector.where}: {error}")
         if self._followed:
             response["redirects"] = self._followed
+            if not self._sharing:
+                self.redirects.clear()
         self.responses.append(response)
 
     def _response(self) -> dict[str, Any]:
@@ -518,9 +630,10 @@ class Client:
         elif connector.txbs:
             connector.serviceSends()
         connector.serviceReceives()
-        self._fresh = bool(connector.rxbs) and not connector.cutoff
+        # Only for what is sent in the next turn: whoever has nothing to ask may rest meanwhile.
+        self._fresh = bool(self.requests and connector.rxbs) and not connector.cutoff
         if self.waited or connector.rxbs:
-            self.serviceResponse()
+            self._take_response()
 
     def serviceWhileGen(self, tymeout: float = 0.5) -> Generator[bytes, Any, Response | None]:
         """Step the client until there is a response, or for ``tymeout`` seconds of tyme.
@@ -529,8 +642,21 @@ class Client:
         it as ``response = yield from client.serviceWhileGen()`` where someone else advances time.
         """
         tymer = Tymer(self.connector.tymth, duration=tymeout)
+        self._fresh = False  # who knows how long the last turn is ago
         while True:
             self.service()
             if self.responses or tymer.expired:
                 return self.respond()
             yield b""
+
+
+def _check_place(connector: Connector, scheme: str, hostname: str | None, port: int | None) -> None:
+    """Raise ValueError when a URL leads elsewhere than the connector that is given with it."""
+    speaks = "https" if isinstance(connector, TLSConnector) else "http"
+    if scheme and scheme.lower() != speaks:
+        raise ValueError(f"the connector is for {speaks}, not for {scheme}")
+    if hostname is not None and (hostname, port or _PORTS[speaks]) != (
+        connector.host,
+        connector.port,
+    ):
+        raise ValueError(f"the connector is for {connector.where}, not for {hostname}")

@@ -18,6 +18,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from holdfast.drivers.lookups import Lookup
+from holdfast.errors import InvalidRequest
+from holdfast.flow.targets import split_host
 from holdfast.flow.tyming import Tymee, Tymer
 from holdfast.http.origins import Origin
 
@@ -142,6 +144,10 @@ class Connector(Tymee):
         """Set where the next connection goes."""
         if ha is not None:
             hostname, port = ha
+        hostname, named = split_host(hostname)
+        port = named or port
+        if any(character in hostname for character in "/?#@\\"):
+            raise InvalidRequest(f"not a host name: {hostname[:80]!r}")
         # Also checks the name, and turns it into ASCII.
         origin = Origin.parse(f"[{hostname}]:{port}" if ":" in hostname else f"{hostname}:{port}")
         self.ha = (origin.host, int(port))
@@ -193,14 +199,23 @@ class Connector(Tymee):
             self._dial(*self._addresses[0])
         if self.cs is None:
             return False
-        number = self.cs.connect_ex(self._addresses[0][1])
-        if number in _CONNECTING:
+        try:
+            number = self.cs.connect_ex(self._addresses[0][1])
+            if number in _CONNECTING:
+                return False
+            if number and number != errno.EISCONN:
+                self._refused(os.strerror(number))
+                return False
+            self.cs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.ca = self.cs.getsockname()[:2]
+            if self.ca[1] == self.port and self.ca == self.cs.getpeername()[:2]:
+                # Where nobody listens the system may pick this very port for this end, too; the
+                # connection leads to itself, and would keep the port from its server.
+                self._refused(os.strerror(errno.ECONNREFUSED))
+                return False
+        except OSError as error:
+            self._refused(error.strerror or str(error))
             return False
-        if number and number != errno.EISCONN:
-            self._refused(os.strerror(number))
-            return False
-        self.cs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.ca = self.cs.getsockname()[:2]
         self._accepted = True
         return True
 
@@ -298,7 +313,8 @@ class Connector(Tymee):
             self.fail(_said(error))
             return b""
         if not data:
-            self.fail("it closed the connection", abrupt=False)
+            # After a failed send it is the end of a reset, however it looks.
+            self.fail("it closed the connection", abrupt=bool(self.error))
         elif self.wl is not None:
             self.wl.writeRx(data, self.ha)
         return data

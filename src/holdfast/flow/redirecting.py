@@ -53,7 +53,7 @@ def destination(requester: Requester, status: int, location: str) -> dict[str, A
         "method": method,
         "path": f"{parts.path or '/'}?{parts.query}",
         "qargs": {},
-        "fragment": parts.fragment,
+        "fragment": "",  # that of a location is for the reader, and never sent (RFC 9110 10.2.2)
         "headers": [(name, value) for name, value in headers if name.lower() not in drop],
         "body": body,
         "data": data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 
@@ -94,6 +95,15 @@ class TLSConnector(Connector):
                 self.fail(f"TLS: {error}")
                 return False
         return self.handshake()
+
+    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
+        """Tell the other side that the connection is over, in one direction or in both."""
+        if self.cs is not None:
+            try:
+                # `SSLSocket.shutdown` would go on without TLS, and hand out what is encrypted.
+                socket.socket.shutdown(self.cs, how)
+            except OSError:
+                pass  # it is over already
 
     def close(self) -> None:
         """Close the connection; may be called again."""
