@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
 
+    begin = add("init", "write a configuration to begin with")
+    begin.add_argument("directory", type=Path, metavar="DIR")
     start = add("start", "start a dispatcher, in the foreground")
     start.add_argument("-c", "--config", type=Path, default=CONFIG, help="(%(default)s)")
     start.add_argument("-p", "--pidfile", type=Path, help="write the process id there")
@@ -128,6 +130,17 @@ def _new_token(arguments: argparse.Namespace) -> int:
     print(f"token: {token}", file=sys.stderr)
     print(f"[[token]]\nname = {json.dumps(arguments.name)}\nhash = {json.dumps(hash_token(token))}")
     print('hosts = ["*"]\nprocedures = ["*"]')
+    return 0
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from holdfast.jobs.dispatcher.config import ConfigError
+    from holdfast.jobs.dispatcher.init import init
+
+    try:
+        print(init(arguments.directory, "harpcallerd"))
+    except ConfigError as error:
+        raise CommandFailed(str(error)) from None
     return 0
 
 
@@ -232,6 +245,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
     "start": _start,
     "status": _status,
     "stop": _stop,

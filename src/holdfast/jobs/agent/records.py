@@ -1,0 +1,42 @@
+"""What the daemon and the parent of its calls say to each other, through one Unix socket.
+
+A record is a letter and two numbers, ordinarily a process and something about it. The parent's
+first is followed by text. File descriptors travel beside the records that they belong to.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+__all__ = [
+    "ASK",
+    "END",
+    "EXITED",
+    "FORK",
+    "FORK_FAILED",
+    "LENGTH",
+    "LOADED",
+    "NOT_LOADED",
+    "RECORD",
+    "RETIRE",
+    "SPARE",
+]
+
+#: The letter, a process, and another number.
+RECORD = Struct("<cII")
+
+#: Before a call's request, to the process that answers it: how many bytes of `marshal` follow.
+LENGTH = Struct("<I")
+
+# To the parent.
+FORK = b"F"  # so many more processes
+END = b"E"  # the group of a process, first kindly, then for certain
+ASK = b"A"  # what became of a process, which has closed its connection
+RETIRE = b"Q"  # make no more processes, and exit after the last one
+
+# From the parent.
+LOADED = b"L"  # the procedures; that many bytes of JSON follow: name to [streaming, timeout]
+NOT_LOADED = b"N"  # the file of procedures is broken; that many bytes of text follow
+SPARE = b"S"  # a process that waits for its call; with its three pipes
+FORK_FAILED = b"!"  # the number is errno
+EXITED = b"X"  # how a process ended, as `os.waitpid` has it

@@ -1,0 +1,247 @@
+"""The host daemon while it runs: its listener, its connections, its processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+import ssl
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from holdfast.jobs.agent.authentication import Authentication, users
+from holdfast.jobs.agent.config import Config, ConfigError
+from holdfast.jobs.agent.connections import Connection
+from holdfast.jobs.agent.hashing import Hashing
+from holdfast.jobs.agent.parent import LoadError
+from holdfast.jobs.agent.processes import Processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Service", "settings", "tls"]
+
+logger = logging.getLogger("holdfast.jobs.agent")
+
+#: Seconds between looks at connections from which no request has come.
+LOOK = 0.5
+
+#: How many descriptors procedures and their programs may have open; before this daemon asks for
+#: as many as it can get: every call takes five.
+ORDINARY_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+#: Connections that the system keeps until they are accepted.
+BACKLOG = 1024
+
+#: Seconds without a sign of life before the system asks whether a caller is there, and between its
+#: questions; after so many without an answer the connection is broken.
+KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+
+
+def tls(config: Config) -> ssl.SSLContext:
+    """Return the server's side of TLS; raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # One ticket for each connection: who comes again brings the newest.
+    context.num_tickets = 1
+    _certify(context, config)
+    return context
+
+
+def _certify(context: ssl.SSLContext, config: Config) -> None:
+    network = config.network
+    for path in (network.certfile, network.keyfile):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+    try:
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(network.certfile, network.keyfile, password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError(
+            f"{network.certfile}, {network.keyfile}: no certificate and its key: {error}"
+        ) from None
+
+
+def settings(
+    config: Config, procedures: Path, user: str | None, group: str | None
+) -> dict[str, Any]:
+    """Return what the parent of the calls has to know."""
+    return {
+        "procedures": str(procedures),
+        "user": user,
+        "group": group,
+        "prepend": config.prepend,
+        "append": config.append,
+        "grace": config.limits.grace,
+        "reply_bytes": config.limits.reply_bytes,
+        "descriptors": ORDINARY_DESCRIPTORS,
+    }
+
+
+class Service:
+    """A daemon. `start` it, then it runs by itself until `stop`."""
+
+    def __init__(
+        self, config: Config, procedures: Path, user: str | None, group: str | None
+    ) -> None:
+        self.config = config
+        self.closing = False
+        #: How many calls run.
+        self.calls = 0
+        self._procedures = procedures
+        self._user = user
+        self._group = group
+        self._tls = tls(config)
+        self.authentication = Authentication(
+            users(config.authentication, config.folder), hashing := Hashing()
+        )
+        self._hashing = hashing
+        self.processes = Processes(
+            settings(config, procedures, user, group),
+            config.limits.spares,
+            config.limits.load_time,
+        )
+        self._numbers = count(1)
+        self._connections: set[Connection] = set()
+        # In the order of their coming: the first is the one that has had the most time.
+        self._arriving: dict[Connection, float] = {}
+        self._look: asyncio.TimerHandle | None = None
+        self._server: asyncio.Server | None = None
+        self._empty: asyncio.Future[None] | None = None
+
+    async def start(self) -> str:
+        """Load the procedures and listen; return the address.
+
+        Raises LoadError, and ConfigError when the address cannot be had.
+        """
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        except (OSError, ValueError):
+            pass  # some systems have a lower limit than they say
+        await self.processes.load()
+        network = self.config.network
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Connection(self),
+                sock=_listen(network.address, network.port),
+                ssl=self._tls,
+                ssl_handshake_timeout=self.config.limits.request_time,
+                ssl_shutdown_timeout=self.config.limits.grace or 0.1,
+                backlog=BACKLOG,
+            )
+        except OSError as error:
+            await self.processes.close(self.config.limits.grace)
+            raise ConfigError(
+                f"cannot listen on {network.address or '*'}:{network.port}: {error}"
+            ) from None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def reload(self, config: Config) -> None:
+        """Take over what may change while calls run: all but the address.
+
+        What cannot be used is logged, and stays as it was.
+        """
+        if config.network.address != self.config.network.address or (
+            config.network.port != self.config.network.port
+        ):
+            logger.warning("the address changes only when the daemon is started again")
+        try:
+            self.authentication.users = users(config.authentication, config.folder)
+            _certify(self._tls, config)
+        except ConfigError as error:
+            logger.error("not reloaded: %s", error)
+            return
+        self.config = config
+        before = self.processes.settings
+        self.processes.settings = settings(config, self._procedures, self._user, self._group)
+        self.processes.spares = config.limits.spares
+        self.processes.load_time = config.limits.load_time
+        try:
+            await self.processes.load()
+        except LoadError as error:
+            self.processes.settings = before
+            logger.error("procedures not reloaded: %s", error)
+            return
+        logger.info("reloaded, with %d procedures", len(self.processes.offered))
+
+    async def stop(self) -> None:
+        """Tell every caller, end every call, and wait for both, but not for long."""
+        self.closing = True
+        grace = self.config.limits.grace
+        if self._server is not None:
+            self._server.close()
+        if self._look is not None:
+            self._look.cancel()
+        for connection in list(self._connections):
+            connection.refuse("shutdown", "the daemon is being stopped")
+        await self.processes.close(grace + 1)
+        if self._connections:
+            self._empty = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._empty
+            except TimeoutError:
+                for connection in list(self._connections):
+                    connection.abort()
+        self._hashing.close()
+
+    # What connections tell.
+
+    def arrived(self, connection: Connection) -> int:
+        """Take a new connection; return its number."""
+        if self.closing or len(self._connections) >= self.config.limits.connections:
+            self._connections.add(connection)
+            kind = "shutdown" if self.closing else "system_error"
+            connection.refuse(kind, "no more connections: try again later")
+            return 0
+        loop = asyncio.get_running_loop()
+        self._connections.add(connection)
+        self._arriving[connection] = loop.time() + self.config.limits.request_time
+        if self._look is None:
+            self._look = loop.call_later(LOOK, self._expire)
+        return next(self._numbers)
+
+    def requested(self, connection: Connection) -> None:
+        """Hear that a request is there."""
+        self._arriving.pop(connection, None)
+
+    def left(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._arriving.pop(connection, None)
+        self._connections.discard(connection)
+        if self._empty is not None and not self._connections and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _expire(self) -> None:
+        """Refuse those whose request has not come in time."""
+        loop = asyncio.get_running_loop()
+        self._look = None
+        for connection, when in list(self._arriving.items()):
+            if when > loop.time():
+                self._look = loop.call_later(LOOK, self._expire)
+                break
+            connection.refuse("timeout", "the request did not come in time")
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    """Return a listening socket, whose options those that it accepts inherit."""
+    if address in ("", "*"):
+        if socket.has_dualstack_ipv6():
+            sock = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        else:
+            sock = socket.create_server(("", port))
+    else:
+        family, _, _, _, place = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.create_server(place[:2], family=family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return sock
