@@ -1,0 +1,171 @@
+"""One request and its answer, on ASGI: without the objects that frameworks make of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from holdfast.blocks.locators import BLOCK
+from holdfast.blocks.server.access import token_of
+from holdfast.blocks.server.refusals import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from starlette.types import Message, Receive, Scope, Send
+
+__all__ = ["Disconnected", "Exchange"]
+
+#: How long a body that nobody wants is read, in seconds: who sends it reads the answer only then.
+LINGER = 5.0
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_CLOSE = (b"connection", b"close")
+
+
+class Disconnected(Exception):
+    """The client has gone."""
+
+
+class Exchange:
+    """A request that is being answered."""
+
+    __slots__ = (
+        "_body_over",
+        "_clock",
+        "_headers",
+        "_receive",
+        "_send",
+        "expects",
+        "expired",
+        "length",
+        "method",
+        "path",
+        "request_id",
+        "started",
+        "status",
+        "task",
+        "token",
+        "waiting_since",
+    )
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
+        #: Since when it waits for the client, None when it does not.
+        self.waiting_since: float | None = None
+        #: Whether it was given up, because that took too long.
+        self.expired = False
+        self.task = asyncio.current_task()
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self._receive = receive
+        self._send = send
+        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        #: The request's Content-Length; 0 without a body, None when nobody knows.
+        self.length: int | None = 0
+        #: Whether the client waits for our word before it sends the body.
+        self.expects = False
+        self.token = ""
+        #: What the answer's status is, once it has begun.
+        self.status = 0
+        self.request_id = b""
+        for name, value in self._headers:
+            if name == b"content-length":
+                self.length = int(value)  # the parser has checked that it is a number
+            elif name == b"transfer-encoding":
+                self.length = None
+            elif name == b"authorization":
+                self.token = token_of(value)
+            elif name == b"x-request-id":
+                self.request_id = value[:200]
+            elif name == b"expect":
+                self.expects = value.lower() == b"100-continue"
+        self.request_id = self.request_id or b"req-%020x" % random.getrandbits(80)
+        self._body_over = self.length == 0
+
+    def header(self, name: bytes) -> str:
+        """Return a header of the request, empty without one."""
+        for one, value in self._headers:
+            if one == name:
+                return value.decode("latin-1")
+        return ""
+
+    async def piece(self) -> bytes:
+        """Return the next piece of the body, empty at its end; raises Disconnected."""
+        while not self._body_over:
+            self.waiting_since = self._clock()
+            message = await self._receive()
+            self.waiting_since = None
+            if message["type"] != "http.request":
+                raise Disconnected
+            self._body_over = not message.get("more_body", False)
+            data: bytes = message.get("body", b"")
+            if data:
+                return data
+        return b""
+
+    async def body(self, limit: int) -> bytes:
+        """Return the whole body, refused beyond ``limit`` bytes; raises Disconnected."""
+        pieces = []
+        size = 0
+        while piece := await self.piece():
+            size += len(piece)
+            if size > limit:
+                raise Refused(413, f"the body has more than {limit} bytes")
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the head of the answer."""
+        self.status = status
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"x-request-id", self.request_id), *headers],
+            }
+        )
+
+    async def send(self, data: bytes, *, more: bool = False) -> None:
+        """Send a part of the answer's body."""
+        self.waiting_since = self._clock()
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self.waiting_since = None
+
+    async def answer(
+        self, status: int, data: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Send an answer."""
+        await self.start(status, [(b"content-length", b"%d" % len(data)), *headers])
+        await self.send(data)
+
+    async def refuse(self, error: Refused) -> None:
+        """Send why the request is refused, as a line."""
+        data = f"{error.text}\n".encode()
+        headers = [(b"content-length", b"%d" % len(data)), _TEXT]
+        if self._body_over:
+            await self.start(error.status, headers)
+            await self.send(data)
+            return
+        # The rest of the body must not be taken for the next request.
+        await self.start(error.status, [*headers, _CLOSE])
+        await self.send(data, more=True)
+        if not self.expects:
+            await self._linger()
+        await self.send(b"")
+
+    async def _linger(self) -> None:
+        """Read what still comes, lest the connection is reset before the answer is read."""
+        left = 2 * BLOCK
+        try:
+            async with asyncio.timeout(LINGER):
+                while left > 0:
+                    message: Message = await self._receive()
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        return
+                    left -= len(message.get("body", b""))
+        except TimeoutError:
+            pass

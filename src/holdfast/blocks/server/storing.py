@@ -1,0 +1,338 @@
+"""Blocks are stored on as many volumes as they need.
+
+`Storing` blocks and belongs on threads; `Incoming` is what the event loop hands a block to, piece
+by piece as it arrives: while one part is hashed and written, on two threads, the next one waits for
+that and a third one gathers, and no more than these three are ever in memory.
+
+A volume that has the block already is not written to. What arrives is compared with what is there,
+and when it is the same to the last byte only the time is set anew. When it is not, the stored one
+is either corrupt, and is replaced, or another block with the same hash, which has to be refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from holdfast.blocks.locators import BLOCK
+from holdfast.blocks.server.reading import CHUNK, digest
+from holdfast.blocks.server.refusals import Refused
+from holdfast.blocks.server.volumes import BlockMissing, VolumeError, VolumeFull
+from holdfast.blocks.server.workers import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from holdfast.blocks.server.mounts import Mounts, Shortfall
+    from holdfast.blocks.server.reading import Reading
+    from holdfast.blocks.server.volumes import BlockReader, BlockWriter, Volume
+    from holdfast.blocks.server.workers import Job, Workers
+
+__all__ = ["Incoming", "Storing"]
+
+logger = logging.getLogger("holdfast.blocks.server")
+
+
+class Storing:
+    """One block on its way to its volumes; a context manager that gives up what is not finished.
+
+    ``size``: the most bytes it can have. ``classes``: the storage classes that it needs.
+    ``only``: the one volume that is meant, where it is not for us to choose.
+    """
+
+    def __init__(
+        self,
+        mounts: Mounts,
+        reading: Reading,
+        md5sum: str,
+        *,
+        size: int = BLOCK,
+        classes: Iterable[str] = ("default",),
+        only: Volume | None = None,
+    ) -> None:
+        self._mounts = mounts
+        self._reading = reading
+        self._md5sum = md5sum
+        self._size = size
+        self.kept: Shortfall = mounts.shortfall(only.classes if only else classes)
+        self._left = [only] if only else self._candidates()
+        self._copies: list[_Copy] = []
+        self._full = True  # whether every failure was for want of room
+
+    def _candidates(self) -> list[Volume]:
+        """Return the volumes that may be chosen: first those that have the block."""
+        volumes = [one for one in self._mounts.in_order(self._md5sum) if one.writable]
+        if len(volumes) > 1:
+            volumes.sort(key=lambda volume: not self._has(volume))
+        return volumes
+
+    def _has(self, volume: Volume) -> bool:
+        try:
+            volume.stat(self._md5sum)
+        except VolumeError:
+            return False
+        return True
+
+    def __enter__(self) -> Storing:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        while self._copies:
+            self._close(self._copies.pop())
+
+    def _close(self, copy: _Copy) -> None:
+        try:
+            copy.close()
+        except VolumeError as error:
+            self._reading.failed(copy.volume, self._md5sum, error)
+
+    def open(self) -> bool:
+        """Open as many copies as are still needed; return whether there are any."""
+        planned = self._mounts.shortfall(self.kept.kept)
+        planned.kept.update(self.kept.kept)
+        for copy in self._copies:
+            planned.add(copy.volume)
+        left = self._left
+        self._left = []
+        for volume in left:
+            if not planned.needs(volume):
+                self._left.append(volume)
+                continue
+            try:
+                self._copies.append(_Copy(volume, self._md5sum, self._size))
+            except VolumeError as error:
+                self._failed(volume, error)
+                continue
+            planned.add(volume)
+        return bool(self._copies)
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Add bytes to every copy; raises Refused when the last one has failed."""
+        for copy in list(self._copies):
+            try:
+                for piece in pieces:
+                    copy.write(piece)
+            except VolumeError as error:
+                self._copies.remove(copy)
+                self._close(copy)
+                self._failed(copy.volume, error)
+        if not self._copies:
+            raise self.refusal()
+
+    def finish(self) -> None:
+        """Store the copies for good, now that the bytes are known to be the block's."""
+        while self._copies:
+            copy = self._copies.pop(0)
+            try:
+                corrupt = copy.finish()
+            except _OtherBlock:
+                logger.error("another block with the hash %s was refused", self._md5sum)
+                raise Refused(500, "another block has this hash") from None
+            except VolumeError as error:
+                self._failed(copy.volume, error)
+                continue
+            finally:
+                self._close(copy)
+            if corrupt:
+                self._reading.blame(copy.volume, self._md5sum)
+                logger.warning("%s was replaced on %s", self._md5sum, copy.volume.uuid)
+            self._mounts.clear(copy.volume, self._md5sum)
+            self.kept.add(copy.volume)
+
+    def store(self, data: bytes) -> None:
+        """Store a block that is in memory, on other volumes where some fail."""
+        while self.open():
+            try:
+                self.write([data])
+            except Refused:
+                continue  # there may be more volumes
+            self.finish()
+        if not self.kept.replicas:
+            raise self.refusal()
+
+    def _failed(self, volume: Volume, error: VolumeError) -> None:
+        if not isinstance(error, VolumeFull):
+            self._full = False
+        self._reading.failed(volume, self._md5sum, error)
+
+    def refusal(self) -> Refused:
+        """Return why no copy could be stored."""
+        # 507 sends the client elsewhere for good; the volumes that are left may have room.
+        needed = [volume for volume in self._left if self.kept.needs(volume)]
+        if self._full and self._mounts_writable() and not needed:
+            return Refused(507, "no space left")
+        return Refused(503, "the block could not be stored")
+
+    def _mounts_writable(self) -> bool:
+        return any(volume.writable and self.kept.needs(volume) for volume in self._mounts)
+
+
+class _OtherBlock(Exception):
+    """The stored block is another one with the same hash."""
+
+
+class _Copy:
+    """A copy on one volume: compared as long as the stored one is the same, else written."""
+
+    def __init__(self, volume: Volume, md5sum: str, size: int) -> None:
+        self.volume = volume
+        self._md5sum = md5sum
+        self._size = size
+        self._same = 0  # bytes that were the same
+        self._reader: BlockReader | None = None
+        self._writer: BlockWriter | None = None
+        self._different = False
+        try:
+            self._reader = volume.open(md5sum)
+        except BlockMissing:
+            self._writer = volume.create(md5sum, size)
+
+    def write(self, data: bytes) -> None:
+        if self._writer is None:
+            assert self._reader is not None
+            if self._reader.read(len(data)) == data:
+                self._same += len(data)
+                return
+            self._diverge()
+        assert self._writer is not None
+        self._writer.write(data)
+
+    def _diverge(self) -> None:
+        """Begin to write, with what was the same until now."""
+        self._different = True
+        self._close_reader()
+        self._writer = self.volume.create(self._md5sum, self._size)
+        left = self._same
+        with self.volume.open(self._md5sum) as reader:
+            while left:
+                data = reader.read(min(left, CHUNK))
+                if not data:
+                    raise VolumeError("the stored block was changed while it was compared")
+                self._writer.write(data)
+                left -= len(data)
+
+    def finish(self) -> bool:
+        """Store it; return whether a corrupt one was replaced."""
+        if self._writer is None:
+            assert self._reader is not None
+            if not self._reader.read(1):
+                self.volume.touch(self._md5sum)
+                return False
+            self._diverge()
+        assert self._writer is not None
+        if self._different and self._is_good():
+            raise _OtherBlock
+        self._writer.commit()
+        return self._different
+
+    def _is_good(self) -> bool:
+        """Return whether the stored block is what its hash says."""
+        try:
+            with self.volume.open(self._md5sum) as reader:
+                return digest(reader)[0] == self._md5sum
+        except BlockMissing:
+            return False
+
+    def close(self) -> None:
+        self._close_reader()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.__exit__(None, None, None)
+
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.__exit__(None, None, None)
+
+
+class Incoming:
+    """A block that arrives in pieces; an asynchronous context manager.
+
+    Entering it finds the volumes, before anything has to arrive. Everything here raises Refused.
+    """
+
+    def __init__(self, storing: Storing, md5sum: str, workers: Workers) -> None:
+        self._storing = storing
+        self._md5sum = md5sum
+        self._workers = workers
+        self._hashing = Lane(workers)
+        self._writing = Lane(workers)
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._jobs: deque[tuple[Job[None], Job[None]]] = deque()
+        #: How many bytes have arrived.
+        self.size = 0
+
+    async def __aenter__(self) -> Incoming:
+        if not await self._workers.run(self._storing.open):
+            raise self._storing.refusal()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Its threads must be done with it before it can be closed.
+        for pair in self._jobs:
+            for job in pair:
+                try:
+                    await job
+                except (Refused, VolumeError):  # the first error is why we are here
+                    pass
+        await self._workers.run(self._storing.__exit__, None, None, None)
+
+    async def add(self, data: bytes) -> None:
+        """Take the next bytes; return when more may come."""
+        self._pieces.append(data)
+        self._held += len(data)
+        self.size += len(data)
+        if self.size > BLOCK:
+            raise Refused(413, "a block has at most 64 MiB")
+        if self._held >= CHUNK:
+            self._hand_over()
+            await self._settle(1)
+
+    def _hand_over(self) -> None:
+        pieces, self._pieces, self._held = self._pieces, [], 0
+        self._jobs.append(
+            (
+                self._hashing.run(self._hash, pieces),
+                self._writing.run(self._storing.write, pieces),
+            )
+        )
+
+    def _hash(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._md5.update(piece)
+
+    async def _settle(self, left: int) -> None:
+        """Wait until no more than ``left`` parts are not hashed and written."""
+        while len(self._jobs) > left:
+            hashed, written = self._jobs[0]
+            await written
+            await hashed
+            self._jobs.popleft()
+
+    async def finish(self) -> Shortfall:
+        """Store the block, if it is what its hash says; return where it is kept."""
+        if self._pieces:
+            self._hand_over()
+        await self._settle(0)
+        if self._md5.hexdigest() != self._md5sum:
+            raise Refused(400, "the body is not what the hash says")
+        await self._workers.run(self._storing.finish)
+        kept = self._storing.kept
+        if not kept.replicas:
+            raise self._storing.refusal()
+        return kept
