@@ -15,9 +15,9 @@ UV := $(shell if uv pip install --help 2>/dev/null | grep -q -e --group; \
 
 # What each set-up installs: the project itself, editable, and only what its targets need.
 demo-needs := --editable '.[demo]'
-dev-needs := --editable '.[brotli,zstd,demo,dns,plot,prometheus,otel,twisted]' --group dev --group bench
-bench-needs := --editable . --group bench
-docs-needs := --editable '.[prometheus,otel,twisted]' --group docs
+dev-needs := --editable '.[blocks,brotli,zstd,demo,dns,jobs,plot,prometheus,otel,twisted]' --group dev --group bench
+bench-needs := --editable '.[jobs]' --group bench
+docs-needs := --editable '.[blocks,jobs,prometheus,otel,twisted]' --group docs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage lint bench docs clean

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.calls import calls, calls_report
 from benchmarks.flow import flow
+from benchmarks.jobs import jobs, jobs_report
 from benchmarks.policy import policy, policy_report
 from benchmarks.report import Report, print_markdown, print_tables, rest_report
 from benchmarks.rest import rest
@@ -26,6 +27,7 @@ class Benchmark:
 BENCHMARKS = {
     "calls": Benchmark(calls, calls_report),
     "flow": Benchmark(flow, rest_report),
+    "jobs": Benchmark(jobs, jobs_report),
     "policy": Benchmark(policy, policy_report),
     "rest": Benchmark(rest, rest_report),
     "simulate": Benchmark(simulate, simulate_report),

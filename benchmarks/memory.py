@@ -94,9 +94,9 @@ def urllib3(ports: list[int]) -> Iterator[Connect]:
 OPENS = {"raw socket": raw, "holdfast": holdfast, "urllib3": urllib3}
 
 
-def resident() -> int:
-    """Return the bytes of this process that are resident."""
-    with open("/proc/self/statm", encoding="ascii") as numbers:
+def resident(process: int | str = "self") -> int:
+    """Return the bytes of a process, by default of this one, that are resident."""
+    with open(f"/proc/{process}/statm", encoding="ascii") as numbers:
         return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

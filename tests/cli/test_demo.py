@@ -3,18 +3,22 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from holdfast.cli.demo import course
 from holdfast.cli.demo.callers import Answer
+from holdfast.cli.demo.dispatching import most_at_once
 from holdfast.cli.demo.servers import ServerProcess
 from holdfast.cli.demo.tally import Phase, Tally, figures
 from holdfast.cli.demo.traffic import Pace, Traffic
 from holdfast.console.display import ServerView, View, display_on
-from holdfast.console.report import Report
+from holdfast.console.report import Dispatched, Report
+from holdfast.console.tables import report_tables
 from tests.cli.conftest import COMMAND, LIMIT, Invoke, OnTerminal
 
 FEW = ("demo", "--calls", "300", "--rate", "400", "--threads", "2")
@@ -53,6 +57,16 @@ def test_no_call_is_lost(invoke: Invoke) -> None:
     assert watched["received"] == watched["events"]
     assert watched["reconnects"] >= watched["kills"] > 0
     assert watched["polls"] > 0
+
+    jobs = report["jobs"]
+    assert jobs["ok"]
+    assert jobs["jobs"] == jobs["done"] == jobs["kept"] == 100
+    assert 0 < jobs["at_once"] <= jobs["limit"] == 3
+    assert jobs["packets"] >= 200
+    assert jobs["once"]
+    assert jobs["ended"] == "missing_result"
+    assert jobs["cancelled"]
+    assert jobs["gone"]
 
     guarded = report["fault_tolerant"]
     assert guarded["answered"] + guarded["fell_back"] == guarded["calls"]
@@ -184,6 +198,41 @@ def report_with(lost: int) -> Report:
         losses=tuple(tally.losses),
         recovery=0.5,
     )
+
+
+RIGHT_JOBS = Dispatched(3, 100, 100, 3, 3, 100, 2, 250, True, "missing_result", True, True, 1.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"done": 99, "kept": 99},
+        {"kept": 99},
+        {"at_once": 4},
+        {"packets": 0},
+        {"once": False},
+        {"ended": "timeout"},
+        {"cancelled": False},
+        {"gone": False},
+    ],
+)
+def test_wrong_jobs(changes: dict[str, Any]) -> None:
+    """Whatever is not as promised of the jobs makes the demonstration fail, in red."""
+    for jobs in (RIGHT_JOBS, replace(RIGHT_JOBS, **changes)):
+        report = replace(report_with(0), dispatched=jobs)
+        assert report.ok is jobs.ok is (jobs is RIGHT_JOBS)
+        console = Console(file=StringIO(), width=100, force_terminal=True)
+        console.print(report_tables(report))
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "100 jobs in a queue" in text
+        assert ("\x1b[31m" in text) is not jobs.ok
+
+
+def test_most_at_once() -> None:
+    """Spans that only touch are not at one time."""
+    assert most_at_once([]) == 0
+    assert most_at_once([(0, 1), (1, 2), (2, 3)]) == 1
+    assert most_at_once([(0, 2), (1, 3), (1.5, 4), (3, 5)]) == 3
 
 
 def test_figures() -> None:

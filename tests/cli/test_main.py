@@ -22,7 +22,18 @@ def test_version(execute: Execute) -> None:
     assert (done.returncode, done.stdout) == (0, f"holdfast {__version__}\n".encode())
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("request",), ("simulate",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        ("call",),
+        ("demo",),
+        ("jobs",),
+        *(("jobs", name) for name in ("cancel", "follow", "list", "prune", "show")),
+        ("request",),
+        ("simulate",),
+    ],
+)
 def test_help(invoke: Invoke, command: tuple[str, ...]) -> None:
     """Each command has a help, and those that do something tell their exit statuses."""
     result = invoke(*command, "--help")
@@ -34,7 +45,8 @@ def test_help(invoke: Invoke, command: tuple[str, ...]) -> None:
 def test_commands_are_listed(invoke: Invoke) -> None:
     """The help names the commands, each with a whole sentence."""
     listed = invoke("--help").stdout.partition("Commands:")[2]
-    assert re.findall(r"^  (\w+)  +\S.*\.$", listed, re.M) == ["demo", "request", "simulate"]
+    names = ["agent", "blockd", "call", "demo", "dispatcher", "jobs", "request", "simulate"]
+    assert re.findall(r"^  (\w+)  +\S.*\.$", listed, re.M) == names
     assert "..." not in listed
 
 
@@ -53,6 +65,8 @@ def test_usage_errors(invoke: Invoke, arguments: tuple[str, ...]) -> None:
         ("rich", "cli", ("request", "GET", "/", "--host", "127.0.0.1:1")),
         ("starlette", "demo", ("demo",)),
         ("uvicorn", "demo", ("demo",)),
+        ("yaml", "jobs", ("agent", "--test")),
+        ("uvicorn", "blocks", ("blockd", "--data", ".", "--port", "0")),
         ("matplotlib", "plot", ("simulate", __file__, "--plot", "x.png")),
     ],
 )
@@ -87,9 +101,9 @@ def test_start_imports_little(execute: Execute) -> None:
     """Neither the version nor a help loads what only the commands need."""
     prelude = """
 import atexit, json, sys
-heavy = ("matplotlib", "rich", "starlette", "uvicorn", "uvloop", "holdfast.rest")
+heavy = ("matplotlib", "rich", "starlette", "uvicorn", "uvloop", "holdfast.jobs", "holdfast.rest")
 atexit.register(lambda: print(json.dumps([name for name in heavy if name in sys.modules])))
 """
-    for arguments in (("--version",), ("--help",), ("request", "--help")):
+    for arguments in (("--version",), ("--help",), ("request", "--help"), ("call", "--help")):
         done = execute(*arguments, prelude=prelude)
         assert json.loads(done.stdout.splitlines()[-1]) == []

@@ -9,10 +9,14 @@ __all__ = ["main"]
 #: Which extra brings the packages that the commands are made of.
 _EXTRAS = {
     "click": "cli",
+    "cryptography": "jobs",
     "matplotlib": "plot",
+    "passlib": "jobs",
+    "prometheus_client": "blocks",
     "rich": "cli",
-    "starlette": "demo",
-    "uvicorn": "demo",
+    "starlette": "blocks",
+    "uvicorn": "blocks",
+    "yaml": "jobs",
 }
 
 
@@ -30,9 +34,10 @@ def main() -> None:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
+        extra = "demo" if sys.argv[1:2] == ["demo"] else _EXTRAS[package]  # it needs most of them
         sys.exit(
             f"holdfast: {package} is not installed, which this command needs; "
-            f"install it with: pip install 'holdfast[{_EXTRAS[package]}]'"
+            f"install it with: pip install 'holdfast[{extra}]'"
         )
     except KeyboardInterrupt:  # before the command itself could begin
         sys.exit(130)

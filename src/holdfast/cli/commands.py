@@ -15,7 +15,12 @@ __all__ = ["INTERRUPTED", "holdfast"]
 INTERRUPTED = 130
 
 _COMMANDS = {
+    "agent": "holdfast.cli.agent",
+    "blockd": "holdfast.cli.blockd",
+    "call": "holdfast.cli.call",
     "demo": "holdfast.cli.demo.command",
+    "dispatcher": "holdfast.cli.dispatcher",
+    "jobs": "holdfast.cli.jobs",
     "request": "holdfast.cli.request",
     "simulate": "holdfast.cli.simulate",
 }

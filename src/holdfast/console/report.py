@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Figures", "Guarded", "Report", "Watched"]
+__all__ = ["Dispatched", "Figures", "Guarded", "Report", "Watched"]
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,57 @@ class Watched:
 
 
 @dataclass(frozen=True)
+class Dispatched:
+    """Jobs on some hosts, through a dispatcher that was killed and started again.
+
+    Of ``jobs`` in a queue ``done`` gave their results, ``at_once`` at the same time, where
+    ``limit`` were to; ``kept`` results were still there after the kill. ``packets`` of the job that
+    was then interrupted are recorded; ``once`` tells whether each follower had all of them, once
+    and in order, and ``ended`` the type of the error that the job ended with. Another job was
+    ``cancelled``, and its process is ``gone``.
+    """
+
+    hosts: int
+    jobs: int
+    done: int
+    limit: int
+    at_once: int
+    kept: int
+    followers: int
+    packets: int
+    once: bool
+    ended: str
+    cancelled: bool
+    gone: bool
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether all was as promised."""
+        return (
+            self.kept == self.done == self.jobs
+            and 0 < self.at_once <= self.limit
+            and self.packets > 0
+            and self.once
+            and self.ended == "missing_result"
+            and self.cancelled
+            and self.gone
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return an object for JSON."""
+        return {**asdict(self), "ok": self.ok, "seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole demonstration.
 
     ``killed`` is the server that was killed, ``kills`` how often. ``losses`` tell of a
     few calls that were lost, in words. ``came_back`` tells whether every client called the killed
     server again after its return. ``recovery`` is for how many seconds a failing server was left
-    alone. ``guarded`` is the part of `fault_tolerant`, ``watched`` that of the event streams.
+    alone. ``guarded`` is the part of `fault_tolerant`, ``watched`` that of the event streams, and
+    ``dispatched`` that of jobs.
     """
 
     seconds: float
@@ -106,11 +150,16 @@ class Report:
     recovery: float
     guarded: Guarded | None = None
     watched: Watched | None = None
+    dispatched: Dispatched | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether no call was lost, and no event, and none came twice."""
-        return not self.total.errors and (self.watched is None or self.watched.once)
+        """Whether no call was lost, no event and no job, and none came twice."""
+        return (
+            not self.total.errors
+            and (self.watched is None or self.watched.once)
+            and (self.dispatched is None or self.dispatched.ok)
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return one object for JSON; its figures are those of all calls together."""
@@ -128,4 +177,5 @@ class Report:
             "losses": list(self.losses),
             "fault_tolerant": self.guarded.as_json() if self.guarded is not None else None,
             "flow": self.watched.as_json() if self.watched is not None else None,
+            "jobs": self.dispatched.as_json() if self.dispatched is not None else None,
         }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from holdfast.console.report import Figures, Guarded, Report, Watched
+    from holdfast.console.report import Dispatched, Figures, Guarded, Report, Watched
 
 __all__ = ["report_tables"]
 
@@ -44,6 +44,8 @@ def report_tables(report: Report) -> RenderableType:
         parts += [_watched(report.watched), ""]
     if report.guarded is not None:
         parts += [*_guarded(report.guarded), ""]
+    if report.dispatched is not None:
+        parts += [_dispatched(report.dispatched), ""]
     parts += [Text(f"lost, for example: {printable(loss)}", "red") for loss in report.losses]
     parts.append(_verdict(report))
     return Group(*parts)
@@ -101,6 +103,22 @@ def _watched(watched: Watched) -> Text:
         f"after {watched.reconnects} reconnects; {watched.polls:,} polls of a resource were "
         f"answered meanwhile, {watched.failed_polls:,} failed.",
         "" if watched.once else "red",
+    )
+
+
+def _dispatched(jobs: Dispatched) -> Text:
+    """Return what came of the jobs."""
+    once = "each saw all of them, once and in order" if jobs.once else "but not by each of them"
+    gone = "its process is gone" if jobs.gone else "its process still runs"
+    cancelled = "cancelled" if jobs.cancelled else "NOT cancelled"
+    return Text(
+        f"{jobs.done:,} of {_count(jobs.jobs, 'job')} in a queue were done on {jobs.hosts} hosts, "
+        f"{jobs.at_once} at once of {jobs.limit} allowed.\n"
+        f"A stream was followed by {jobs.followers} clients while its dispatcher was killed "
+        f"(SIGKILL):\n{jobs.packets:,} packets are recorded, {once}; it ended\n"
+        f"as {jobs.ended}, and {jobs.kept:,} results from before are still there.\n"
+        f"One job was {cancelled}: {gone}.",
+        "" if jobs.ok else "red",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,64 @@ def test_chosen_id(dispatch: Dispatch) -> None:
         assert (await peer.ask(**(asked | {"host": "web02"})))["error"]["type"] == "invalid_request"
         assert kit.host.calls == 1
         assert kit.service.dispatcher.store.queues() == []
+
+    dispatch(test)
+
+
+def test_chosen_id_after_a_reload(dispatch: Dispatch) -> None:
+    """A repeated request is the same call though the limits were changed meanwhile."""
+
+    async def test(kit: Kit) -> None:
+        peer = await kit.peer()
+        plain = {"host": "web01", "procedure": "hold", "arguments": []}
+        limits: list[dict[str, Any]] = [
+            {},
+            {"timeout": 30},
+            {"max_exec_time": 100},
+            {"timeout": 20, "max_exec_time": 40},
+        ]
+        asked = [
+            plain | limit | {"id": f"a3f1c0de-0000-4000-8000-00000000000{number}"}
+            for number, limit in enumerate(limits)
+        ]
+        for one in asked:
+            assert (await peer.ask(**one))["job_id"] == one["id"]
+        dispatcher = kit.service.dispatcher
+        dispatcher.config = replace(dispatcher.config, default_timeout=30, max_exec_time=50)
+        for one in asked:
+            assert (await peer.ask(**one))["job_id"] == one["id"]
+            for change in limits:
+                another = plain | change | {"id": one["id"]}
+                if another != one:
+                    reply = await peer.ask(**another)
+                    assert reply["error"]["type"] == "invalid_request", (one, change)
+
+    dispatch(test, default_timeout=20, max_exec_time=40)
+
+
+def test_chosen_id_while_stopping(dispatch: Dispatch) -> None:
+    """Whoever asks again for a job that is known gets it, though new jobs are refused."""
+
+    async def test(kit: Kit) -> None:
+        peer, follower = await kit.peer(), await kit.peer()
+        asked = {"host": "web01", "procedure": "hold", "arguments": []}
+        chosen = [f"a3f1c0de-0000-4000-8000-00000000000{number}" for number in range(3)]
+        assert (await peer.ask(**asked, id=chosen[0]))["job_id"] == chosen[0]
+        call = await kit.host.call()
+        ended = {"host": "web01", "procedure": "echo", "arguments": [], "id": chosen[1]}
+        await peer.ask(**ended)
+        assert await peer.result(chosen[1]) == {"result": []}
+        follower.send(get_result=chosen[0])
+        kit.service.stop(60)
+        while not kit.service.dispatcher.stopping:
+            await asyncio.sleep(0)
+        assert (await peer.ask(**asked, id=chosen[0]))["job_id"] == chosen[0]
+        assert (await peer.ask(**ended))["job_id"] == chosen[1]
+        assert (await peer.ask(**(ended | {"info": 1})))["error"]["type"] == "invalid_request"
+        assert (await peer.ask(**asked, id=chosen[2]))["error"]["type"] == "shutdown"
+        assert (await peer.ask(**asked))["error"]["type"] == "shutdown"
+        call.finish(1)
+        assert await follower.receive() == {"result": 1}
 
     dispatch(test)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.jobs.dispatcher.store import StoreError
 from tests.jobs.dispatcher.conftest import Dispatch
 from tests.jobs.dispatcher.kit import Kit, Peer
 
@@ -279,6 +280,74 @@ def test_pruned_while_reading(dispatch: Dispatch) -> None:
         packets, end = await peer.stream()
         assert packets == numbered(1, len(packets) + 1)
         assert end["error"]["type"] == "invalid_jobid"
+
+    dispatch(test)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
+@pytest.mark.parametrize("what", ["follow_stream", "read_stream"])
+def test_unreadable(dispatch: Dispatch, what: str, ended: bool) -> None:
+    """A stream whose packets cannot be read now breaks off; it does not look like an end."""
+
+    async def test(kit: Kit) -> None:
+        peer = await kit.peer()
+        job_id = await peer.call("hold")
+        call = await kit.host.call()
+        call.acknowledge(streams=True)
+        call.packets(*range(5))
+        await recorded(kit, await kit.peer(), job_id, 5)
+        if ended:
+            call.send({"result": 1})
+            await peer.result(job_id)
+        store = kit.service.dispatcher.store
+        packets = store.packets
+        served = []
+
+        async def fails_later(job_id: str, since: int, limit: int, size: int = 0) -> Any:
+            if since >= 2:
+                raise StoreError("the disk cannot be read")
+            served.append(since)
+            return (await packets(job_id, since, 1))[:1]
+
+        store.packets = fails_later  # type: ignore[method-assign]
+        peer.send(**{what: job_id, "since": 0})
+        # What was asked already is not answered either: it would look like the stream's end.
+        peer.send(get_status=job_id)
+        received = (await peer.rest()).splitlines()
+        assert [json.loads(line) for line in received] == [
+            {"packet": number, "data": number} for number in range(2)
+        ]
+        assert served == [0, 1]
+        store.packets = packets  # type: ignore[method-assign]
+        other = await kit.peer()
+        other.send(**{what: job_id, "since": 2})
+        assert [(await other.receive())["packet"] for _ in range(3)] == [2, 3, 4]
+        call.send({"result": 1})
+
+    dispatch(test)
+
+
+@pytest.mark.parametrize("what", ["follow_stream", "read_stream", "get_result"])
+def test_unreadable_record(dispatch: Dispatch, what: str) -> None:
+    """Whoever asks how a job ended is not told of the store's trouble as if it were the end."""
+
+    async def test(kit: Kit) -> None:
+        peer = await kit.peer()
+        job_id = await peer.call("echo", 1)
+        assert await peer.result(job_id) == {"result": [1]}
+        store = kit.service.dispatcher.store
+        record = store.record
+
+        async def fails(job_id: str) -> Any:
+            raise StoreError("the disk cannot be read")
+
+        store.record = fails  # type: ignore[method-assign]
+        assert (await peer.ask(get_status=job_id))["error"]["type"] == "os_error"
+        peer.send(**{what: job_id})
+        peer.send(hosts="*")
+        assert await peer.rest() == b""
+        store.record = record  # type: ignore[method-assign]
+        assert await (await kit.peer()).result(job_id) == {"result": [1]}
 
     dispatch(test)
 

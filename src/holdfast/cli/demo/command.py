@@ -12,7 +12,7 @@ __all__ = ["demo"]
 EPILOG = """\b
 Exit status:
   0    no call was lost
-  1    a call was lost, or a server did not start
+  1    a call or a job was lost, or a server did not start
   2    the command line is wrong
   130  it was interrupted (Ctrl-C)
 """
@@ -55,9 +55,11 @@ def demo(calls: int, rate: float, threads: int, retry: bool, as_json: bool) -> N
     Starts three HTTP servers as processes on loopback and calls them through Cluster and Replicas
     from threads, and through AsyncCluster and AsyncReplicas from asyncio. After a third of the
     calls one server is killed (SIGKILL), after half of them it is started again. Each answer is
-    checked against its question. Ends with tables of what the callers saw.
+    checked against its question. Then event streams are watched while their servers are killed, and
+    jobs run on three hosts through a dispatcher that is killed, too. Ends with tables of what the
+    callers saw.
     """
-    for package in ("rich", "starlette", "uvicorn"):
+    for package in ("cryptography", "passlib", "rich", "starlette", "uvicorn", "yaml"):
         if importlib.util.find_spec(package) is None:  # the servers would fail one by one
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 

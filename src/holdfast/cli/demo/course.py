@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from holdfast.cli.demo import callers, guarded, watching
+from holdfast.cli.demo import callers, dispatching, guarded, watching
 from holdfast.cli.demo.servers import START_LIMIT, ServerFailed, ServerProcess, started
 from holdfast.cli.demo.tally import Phase, figures
 from holdfast.cli.demo.traffic import Pace, Traffic
 from holdfast.console.display import ServerView, View
-from holdfast.console.report import Guarded, Report, Watched
+from holdfast.console.report import Dispatched, Guarded, Report, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,7 @@ def run(plan: Plan, display: Display) -> Report:
             course.traffic.join()
         course.watch()
         course.guard()
+        course.dispatch()
         return course.report()
 
 
@@ -85,6 +86,7 @@ class Course:
         self.kills = 0
         self.guarded: Guarded | None = None
         self.watched: Watched | None = None
+        self.dispatched: Dispatched | None = None
 
     @property
     def seconds(self) -> float:
@@ -149,6 +151,14 @@ class Course:
         self.watched = watching.run(self.servers)
         self._event("all of their events are there")
 
+    def dispatch(self) -> None:
+        """Run jobs on hosts, through a dispatcher that is killed while one of them streams."""
+        self._event(
+            f"a dispatcher and {dispatching.HOSTS} hosts start, for {dispatching.JOBS} jobs"
+        )
+        self.dispatched = dispatching.run()
+        self._event("the jobs are over, and the dispatcher was killed and started again")
+
     def _called_again(self) -> bool:
         """Tell whether each client has had an answer from the killed server since its return."""
         return all(
@@ -208,4 +218,5 @@ class Course:
             recovery=callers.RECOVERY,
             guarded=self.guarded,
             watched=self.watched,
+            dispatched=self.dispatched,
         )

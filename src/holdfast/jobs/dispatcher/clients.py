@@ -11,7 +11,7 @@ from holdfast.jobs.dispatcher.answers import answer, answer_at_once, error_line
 from holdfast.jobs.dispatcher.store import StoreError
 from holdfast.jobs.fields import Invalid
 from holdfast.jobs.messages import REQUEST_LIMIT
-from holdfast.jobs.requests import read_request
+from holdfast.jobs.requests import FollowRequest, ReadRequest, ResultRequest, read_request
 from holdfast.wire.jsonlines import LineParser, LineTooLong
 
 if TYPE_CHECKING:
@@ -160,6 +160,13 @@ class ClientConnection(asyncio.Protocol):
         self._activity = None
         self._advance()
 
+    def break_off(self) -> None:
+        """Close the connection when what was written is sent, and answer nothing more."""
+        self._closing = self._busy = True
+        self._activity = None
+        self._lines = None
+        self.close()
+
     def close(self) -> None:
         """Close the connection when what was written is sent."""
         if self._transport is not None:
@@ -233,6 +240,11 @@ class ClientConnection(asyncio.Protocol):
         except Invalid as error:
             reply = error_line(error.type, error.message)
         except StoreError as error:
+            if isinstance(request, (ResultRequest, FollowRequest, ReadRequest)):
+                # An error would look like that of the job.
+                log.warning("a question about job %s is not answered: %s", request.job_id, error)
+                self.break_off()
+                return
             reply = error_line("os_error", str(error))
         except Exception:
             # The request may have secrets in its arguments.

@@ -15,6 +15,7 @@ from holdfast.jobs.dispatcher.running import Run
 from holdfast.jobs.dispatcher.store import Record, StoreError
 from holdfast.jobs.endings import CANCELLED, error_end
 from holdfast.jobs.fields import Invalid
+from holdfast.jobs.messages import SHUTDOWN
 from holdfast.wire.jsonlines import DEPTH, WireError, encode
 
 if TYPE_CHECKING:
@@ -78,18 +79,21 @@ class Dispatcher:
         A request with the id of a job is answered with that job when it asks for the same. Raises
         Invalid or StoreError; then there is no job.
         """
-        if self.stopping:
-            raise Invalid("shutdown", "the dispatcher is stopping")
         record = self._record(request)
         if request.id is None:
+            if self.stopping:
+                raise _stopping()
             return await self._submit(record)
         while (earlier := self._submitting.get(record.id)) is not None:
             await asyncio.shield(earlier)
         if record.id in self._jobs:
             known = await self.store.record(record.id)
             return _repeated(known, record)
-        if self.stopping:  # while it waited
-            raise Invalid("shutdown", "the dispatcher is stopping")
+        if self.stopping:  # what was taken before may be asked for still
+            known = await self.store.record(record.id)
+            if known is None:
+                raise _stopping()
+            return _repeated(known, record)
         done = self._submitting[record.id] = asyncio.get_running_loop().create_future()
         try:
             return await self._submit(record)
@@ -146,6 +150,8 @@ class Dispatcher:
             concurrency=1 if queue is None else queue.concurrency,
             timeout=request.timeout or config.default_timeout,
             max_exec_time=min(request.max_exec_time or config.max_exec_time, config.max_exec_time),
+            asked_timeout=request.timeout,
+            asked_max_exec_time=request.max_exec_time,
         )
 
     # Running.
@@ -267,6 +273,10 @@ def _refuse_depth(arguments: Any) -> None:
         encode([[arguments]])
     except WireError as error:
         raise Invalid("invalid_request", f"arguments: {error}") from None
+
+
+def _stopping() -> Invalid:
+    return Invalid(SHUTDOWN, "the dispatcher is stopping")
 
 
 def _repeated(known: Record | None, record: Record) -> str:

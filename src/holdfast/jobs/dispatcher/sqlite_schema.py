@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 #: The version of the schema, kept in the file as its ``user_version``.
-VERSION = 1
+VERSION = 2
 
 SCHEMA = f"""
 CREATE TABLE jobs(
@@ -58,7 +58,9 @@ CREATE TABLE jobs(
     max_exec_time INTEGER NOT NULL,
     started INTEGER,
     ended INTEGER,
-    message BLOB
+    message BLOB,
+    asked_timeout INTEGER,
+    asked_max_exec_time INTEGER
 ) STRICT;
 CREATE INDEX unfinished ON jobs(number) WHERE ended IS NULL;
 CREATE INDEX ended ON jobs(ended) WHERE ended IS NOT NULL;
@@ -70,12 +72,19 @@ CREATE TABLE packets(
 PRAGMA user_version = {VERSION};
 """
 
+# Makes the second version of the first.
+_SECOND = """
+ALTER TABLE jobs ADD COLUMN asked_timeout INTEGER;
+ALTER TABLE jobs ADD COLUMN asked_max_exec_time INTEGER;
+PRAGMA user_version = 2;
+"""
+
 _COLUMNS = (
     "id, host, procedure, arguments, submitted, info, queue, concurrency, timeout, max_exec_time,"
-    " started, ended, message"
+    " started, ended, message, asked_timeout, asked_max_exec_time"
 )
 
-INSERT_JOB = f"INSERT INTO jobs(number, {_COLUMNS}) VALUES ({', '.join('?' * 14)})"  # noqa: S608
+INSERT_JOB = f"INSERT INTO jobs(number, {_COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608
 UPDATE_START = "UPDATE jobs SET started = ? WHERE number = ? AND ended IS NULL"
 UPDATE_END = (
     "UPDATE jobs SET started = coalesce(?, started), ended = ?, message = ?"
@@ -142,6 +151,8 @@ def prepare(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
         connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+    elif version == 1:
+        connection.executescript(f"BEGIN; {_SECOND} COMMIT;")
     elif version != VERSION:
         raise StoreError(
             f"the jobs were recorded by another version of the dispatcher (schema {version},"
@@ -166,6 +177,8 @@ def to_row(number: int, record: Record) -> tuple[Any, ...]:
         record.started,
         record.ended,
         record.end,
+        record.asked_timeout,
+        record.asked_max_exec_time,
     )
 
 

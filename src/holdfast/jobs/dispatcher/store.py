@@ -41,8 +41,9 @@ class Record:
     """Everything about a job but its packets.
 
     ``arguments``, ``info`` and ``queue`` (the name of the queue, in canonical form) are JSON.
-    ``timeout`` and ``max_exec_time`` are in seconds, the times are Unix seconds. ``end`` is the
-    end message, which is there when ``ended`` is.
+    ``timeout`` and ``max_exec_time`` are in seconds, and what holds for the job; with ``asked_``
+    they are what the client said of them. The times are Unix seconds. ``end`` is the end message,
+    which is there when ``ended`` is.
     """
 
     id: str
@@ -58,13 +59,16 @@ class Record:
     started: int | None = None
     ended: int | None = None
     end: bytes | None = None
+    asked_timeout: int | None = None
+    asked_max_exec_time: int | None = None
 
     def repeats(self, other: Record) -> bool:
         """Tell whether both records come from the same request."""
         return all(getattr(self, name) == getattr(other, name) for name in _REQUESTED)
 
 
-# What a client says of a job, and a repeated request must say again.
+# What a client says of a job, and a repeated request must say again. What holds for the job may
+# be something else by then, since the dispatcher's own limits can change.
 _REQUESTED = (
     "id",
     "host",
@@ -73,8 +77,8 @@ _REQUESTED = (
     "info",
     "queue",
     "concurrency",
-    "timeout",
-    "max_exec_time",
+    "asked_timeout",
+    "asked_max_exec_time",
 )
 
 

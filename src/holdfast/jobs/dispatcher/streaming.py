@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _PACKETS = 4096
 _BYTES = 1 << 16
 
+_PRUNED = encode(error_end("invalid_jobid", "the job was pruned meanwhile"))
+
 
 class Client(Protocol):
     """The client as a stream sees it."""
@@ -41,6 +43,9 @@ class Client(Protocol):
 
     def done(self) -> None:
         """Go on to its next request."""
+
+    def break_off(self) -> None:
+        """Close the connection, so that what was not said does not look like the end."""
 
 
 class ResultWaiter:
@@ -169,21 +174,24 @@ class Stream:
                 limit = min(left, _PACKETS)
                 packets = await self._store.packets(self._id, self._position, limit, _BYTES)
                 if not packets:
-                    self._give_up("invalid_jobid", "the job was pruned meanwhile")
+                    self._give_up("the job was pruned meanwhile")
+                    self._stop, self._last = 0, _PRUNED
                     break
                 position = self._position
                 self._position += len(packets)
                 numbers = range(position, self._position)
                 self._client.write(b"".join(map(packet_line, numbers, packets)))
         except StoreError as error:
-            self._give_up("os_error", str(error))
+            # An error would look like that of the job. The client asks again, for the rest.
+            self._give_up(str(error))
+            self._client.break_off()
+            return
         finally:
             self._task = None
         self.resumed()
 
-    def _give_up(self, type: str, message: str) -> None:
-        log.warning("a stream of job %s ends early: %s", self._id, message)
+    def _give_up(self, reason: str) -> None:
+        log.warning("a stream of job %s ends early: %s", self._id, reason)
         if self._job is not None:
             self._job.discard_follower(self)
             self._job = None
-        self._stop, self._last = 0, encode(error_end(type, message))
