@@ -75,6 +75,73 @@ class TestFollowing:
         loop.ask(loop.client(f"{server.url}/a/b?q=1"))
         assert server.requests[1].target == target
 
+    @pytest.mark.parametrize(
+        ("location", "target"),
+        [
+            ("/x?flag", "/x?flag"),
+            ("/x?flag=&other", "/x?flag=&other"),
+            ("/x?q=a%20b+c", "/x?q=a%20b+c"),
+            ("/x?a=1&b=2&a=3", "/x?a=1&b=2&a=3"),
+            ("/x?a=%2f%2F&b=~,:@/?", "/x?a=%2f%2F&b=~,:@/?"),
+            ("/x?a=100%&b", "/x?a=100%&b"),
+            ("/x?a=%FF&&b;c=1", "/x?a=%FF&&b;c=1"),
+            ("/x?q=a b\u00e9", "/x?q=a%20b%E9"),
+            ("/x:y@z,(1)~%7e?s#part", "/x:y@z,(1)~%7e?s"),
+            ("?X-Signature=a%2Bb/c%3D%3D&v", "/a/b?X-Signature=a%2Bb/c%3D%3D&v"),
+        ],
+    )
+    def test_target_is_sent_as_the_location_has_it(
+        self, loop: Loop, scripted: StartScripted, location: str, target: str
+    ) -> None:
+        """Path and query are not written anew: a signature holds for their very characters."""
+        server = scripted([Receive(), to(location), *ALWAYS])
+        assert loop.ask(loop.client(f"{server.url}/a/b?q=1")).status == 200
+        assert server.requests[1].target == target
+
+    def test_query_is_also_told_apart(self, loop: Loop, scripted: StartScripted) -> None:
+        """The response tells path and query of the request that it answers, taken apart."""
+        server = scripted([Receive(), to("/x?flag&a=1%202&b=2&b=3"), *ALWAYS])
+        request = loop.ask(loop.client(server.url)).request
+        assert request["path"] == "/x"
+        assert request["qargs"] == {"flag": "true", "a": "1 2", "b": ["2", "3"]}
+
+    def test_path_with_two_slashes(self, loop: Loop, scripted: StartScripted) -> None:
+        """A path that begins with two slashes is one, and no other host."""
+        there = scripted(ALWAYS)
+        server = scripted([Receive(), to(f"{there.url}//other.example/x")])
+        assert loop.ask(loop.client(server.url)).status == 200
+        assert there.requests[0].target == "//other.example/x"
+
+    def test_stream_goes_on_where_a_redirect_led(self, loop: Loop, scripted: StartScripted) -> None:
+        """A stream that is resumed is asked for with the very target of the redirect."""
+        head = response_head(
+            200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")]
+        )
+        event = b"11\r\nid: 7\ndata: one\n\n\r\n"
+        server = scripted(
+            [Receive(), to("/x?flag&s=a%20b&n=1&m&n=2"), Receive(), head, event, Close()],
+            [Receive(), head, event, Hold()],
+        )
+        client = loop.client(server.url, reconnectable=True, tymeout=0.5)
+        client.request()
+        loop.until(lambda: len(client.events) == 2)
+        assert [each.target for each in server.requests[1:]] == ["/x?flag&s=a%20b&n=1&m&n=2"] * 2
+        assert server.requests[2].header("last-event-id") == "7"
+
+    def test_next_request_has_its_own_target(self, loop: Loop, scripted: StartScripted) -> None:
+        """A request after one that was redirected is built from path and query again."""
+        server = scripted([Receive(), to("/x?flag"), Repeat([Receive(), response(200, b"ok")])])
+        client = loop.client(f"{server.url}/a")
+        loop.ask(client)
+        loop.ask(client, path="/x", qargs={"flag": "b c"})
+        loop.ask(client)
+        assert [each.target for each in server.requests] == [
+            "/a",
+            "/x?flag",
+            "/x?flag=b+c",
+            "/x?flag=b+c",
+        ]
+
     def test_several(self, loop: Loop, scripted: StartScripted) -> None:
         """Redirects may follow one another; each request has only its own."""
         server = scripted([Receive(), to("/2"), Receive(), to("/3"), *ALWAYS])

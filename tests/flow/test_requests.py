@@ -289,6 +289,21 @@ class TestTarget:
         with pytest.raises(InvalidRequest):
             Requester(method=method).build()
 
+    def test_target_is_sent_as_it_is(self) -> None:
+        """A target is sent instead of path, query and fragment, once, and changes none of them."""
+        requester = Requester(path="/p")
+        plain = requester.build()
+        assert requester.build(target="/?flag&a=%2f#:~").startswith(b"GET /?flag&a=%2f#:~ HTTP")
+        assert (requester.path, requester.qargs, requester.fragment) == ("/p", {}, "")
+        assert requester.build() == plain
+        assert requester.build(target="/x").startswith(b"GET /x ")
+
+    @pytest.mark.parametrize("target", ["", "/a b", "/a\r\nX: y", "/a\0", "/\u00e9", "/\ud800"])
+    def test_targets_that_are_none(self, target: str) -> None:
+        """A target that would not stay one is refused, not mended."""
+        with pytest.raises(InvalidRequest):
+            Requester().build(target=target)
+
     def test_lone_surrogates_are_refused(self) -> None:
         """What has no bytes is refused."""
         for arguments in ({"path": "/\ud800"}, {"qargs": {"a": "\ud800"}}, {"fragment": "\ud800"}):

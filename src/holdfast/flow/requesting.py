@@ -172,7 +172,9 @@ class Requester:
             self.fragment = fragment
         if headers is not None:
             self.headers = headers
-        self.body = b"" if body is None else octets(body)
+        if body is None:
+            body = b""
+        self.body = body if type(body) is bytes else octets(body)
         self.data = data
         self.fargs = fargs
         if portOptional is not None:
@@ -197,9 +199,10 @@ class Requester:
         )  # fmt: skip
         return self.build()
 
-    def build(self) -> bytes:
+    def build(self, *, target: str | None = None) -> bytes:
         """Return the request that the attributes make; it is kept in ``msg``.
 
+        ``target`` is sent as it is, instead of what ``path``, ``qargs`` and ``fragment`` make.
         Raises InvalidRequest for what makes none, and for a path that names another scheme, host
         or port.
         """
@@ -209,11 +212,11 @@ class Requester:
             self.path, self.method, id(self._given), self.fragment, self.hostname, self.port,
             self.scheme, self.portOptional, self.qargs, self.data, self.fargs, self.body,
         )  # fmt: skip
-        if same == self._last:
+        if same == self._last and target is None:
             return self.msg
         self._last = None
         try:
-            start = self._start()
+            start = self._start(target)
             content, content_type = self._content()
             fields = self._fields_for(content_type)
         except (http1.WireError, UnicodeError) as error:
@@ -230,15 +233,21 @@ class Requester:
         self._headers = fields.sent
         self.head = b"%b%b%b%b\r\n" % (start, fields.opening, length, fields.rest)
         self.msg = self.head + content if content else self.head
-        if not (content or self.qargs or self.data or self.fargs) and self.path == same[0]:
+        if (
+            target is None
+            and self.path == same[0]
+            and not (content or self.qargs or self.data or self.fargs)
+        ):
             self._last = same
         return self.msg
 
-    def _start(self) -> bytes:
+    def _start(self, given: str | None) -> bytes:
         """Return the start line; what the path brings along goes where it belongs."""
         method = http1.encode_method(self.method.upper())
         if method == b"CONNECT":
             raise InvalidRequest("CONNECT is for proxies, and no request to this host")
+        if given is not None:
+            return b"%b %b HTTP/1.1\r\n" % (method, http1.encode_target(given))
         if self.path == "*" and method == b"OPTIONS":
             return b"OPTIONS * HTTP/1.1\r\n"
         target = take_apart(self.path)
