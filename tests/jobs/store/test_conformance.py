@@ -41,6 +41,8 @@ def test_record(stores: Stores, run: Run) -> None:
         timeout=5,
         max_exec_time=2**53 - 1,
         started=1001,
+        asked_timeout=5,
+        asked_max_exec_time=2**53 - 1,
     )
 
     async def test() -> None:

@@ -83,6 +83,31 @@ def test_other_version(run: Run, tmp_path: Path) -> None:
     run(test)
 
 
+def test_first_version(run: Run, tmp_path: Path) -> None:
+    """The file of the first version is taken over, with its jobs."""
+
+    async def test() -> None:
+        store = SqliteStore(tmp_path)
+        await store.open()
+        job_id = await submitted(store)
+        await store.close()
+        connection = sqlite3.connect(tmp_path / "jobs.sqlite")
+        connection.executescript(
+            "ALTER TABLE jobs DROP COLUMN asked_timeout;"
+            "ALTER TABLE jobs DROP COLUMN asked_max_exec_time;"
+            "PRAGMA user_version = 1;"
+        )
+        connection.close()
+        for _ in range(2):
+            await store.open()
+            kept = await store.record(job_id)
+            assert kept is not None
+            assert kept.asked_timeout is None
+            await store.close()
+
+    run(test)
+
+
 def test_odd_names(run: Run, tmp_path: Path) -> None:
     """The directory may have any name."""
 

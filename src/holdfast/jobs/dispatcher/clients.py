@@ -242,7 +242,7 @@ class ClientConnection(asyncio.Protocol):
         except StoreError as error:
             if isinstance(request, (ResultRequest, FollowRequest, ReadRequest)):
                 # An error would look like that of the job.
-                log.warning("a question about job %s is not answered: %s", request.job_id, error)
+                log.warning("a question about job %r is not answered: %s", request.job_id, error)
                 self.break_off()
                 return
             reply = error_line("os_error", str(error))
