@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.errors import HoldfastError, InvalidRequest, NetworkError, Truncated
+from holdfast.errors import HoldfastError, InvalidRequest, NetworkError, TooSlow, Truncated
 from holdfast.http.bodies import BytesBody, SourceError
 from holdfast.http.connections import RECEIVE
 from holdfast.http.failures import translated
+from holdfast.http.pace import Pace
 from holdfast.http.readers import BodyReader
 from holdfast.http.responses import Response
 from holdfast.wire.http1 import LAST_CHUNK, WireError, encode_chunk
@@ -153,6 +154,8 @@ def _send_body(
         return
     pieces = yield from body.pieces()
     left = body.length
+    pace = None if timeout.interval is None else Pace.of(timeout)
+    waited = 0.0
     while True:
         try:
             piece = yield from pieces.next(deadline)
@@ -167,8 +170,22 @@ def _send_body(
                 raise InvalidRequest("the file to send has grown since the request was made")
             left -= len(piece)
         data = encode_chunk(piece) if left is None else piece
-        if data:
-            yield from connection.send(data, _next_wait(pool, timeout, deadline))
+        if pace is None:
+            if data:
+                yield from connection.send(data, _next_wait(pool, timeout, deadline))
+        elif data:
+            began = pool.clock()
+            until = began + pace.until - waited
+            try:
+                yield from connection.send(data, min(until, _next_wait(pool, timeout, deadline)))
+            except TimeoutError:
+                if pool.clock() < until:
+                    raise
+                raise TooSlow(
+                    f"it took the body slower than {timeout.min_bandwidth:g} bytes/s"
+                ) from None
+            waited += pool.clock() - began
+            pace.moved(len(data), waited)
         if left == 0:
             return
     if left is None:

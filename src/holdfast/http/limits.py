@@ -21,13 +21,15 @@ class Timeout:
     above a second so that one lost packet, which TCP sends again after one, does not fail it.
     ``read``: each wait for the peer, to take more of the request or to send more of the answer;
     for the body of a streamed answer, by default ``total``. ``min_bandwidth``: bytes a second
-    that a body must come in at on average, after a second of grace.
+    that a body must come in at on average, after a second of grace. ``interval``: of so many
+    seconds, any, ``min_bandwidth`` is to be the average, instead; and of bodies sent as well.
     """
 
     total: float | None = _INHERITED
     connect: float | None = 2.0
     read: float | None = None
     min_bandwidth: float | None = None
+    interval: float | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -49,8 +51,8 @@ class Timeout:
             return cls(total=None, connect=None)
         if isinstance(value, tuple):
             connect, read = value
-            return cls(default.total, connect, read, default.min_bandwidth)
-        return cls(value, default.connect, default.read, default.min_bandwidth)
+            return replace(default, connect=connect, read=read)
+        return replace(default, total=value)
 
 
 TimeoutTypes: TypeAlias = float | tuple[float | None, float | None] | Timeout | None

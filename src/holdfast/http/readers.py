@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.errors import HoldfastError, NetworkError, TooLarge, TooSlow, Truncated
 from holdfast.http.encodings import decoder
 from holdfast.http.failures import translated
+from holdfast.http.pace import Pace
 from holdfast.wire.http1 import LENGTH, WireError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class BodyReader:
         self._received = 0
         self._complete = False
         self._waited = 0.0  # seconds, for the least bandwidth
+        self._pace = None if request.timeout.interval is None else Pace.of(request.timeout)
         self._past = False  # whether a part was received past the parser
         # Without a limit for each wait, a streamed body has the total for it.
         timeout = request.timeout
@@ -111,49 +113,63 @@ class BodyReader:
                     return b""
                 self._decoded = self._decoder.decode(data)
             except (OSError, WireError, HoldfastError) as error:
-                failure = translated(error, self._pool, self._timeout, self.deadline)
-                self.close(failure)
-                raise failure from error
+                raise self._failed(error) from error
 
     def read_all(self, into: Any = None) -> Program[Any]:
         """Return the whole body; of ``into``, a writable buffer, the part that was filled."""
-        direct = (
-            self._decoder is None
-            and self._message.framing == LENGTH
-            and not self._pipelined
-            and not self._parser.complete
-        )
         try:
             if into is not None:
-                return (yield from self._read_into(memoryview(into).cast("B"), direct))
-            if direct:
+                return (yield from self._read_into(memoryview(into).cast("B")))
+            if self._direct and not self._parser.complete:
                 return (yield from self._read_known())
             pieces = []
             while data := (yield from self.read()):
                 pieces.append(data)
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         except (OSError, WireError, HoldfastError) as error:
-            failure = translated(error, self._pool, self._timeout, self.deadline)
-            self.close(failure)
-            raise failure from error
+            raise self._failed(error) from error
         finally:
             self.close()
 
-    def _read_into(self, view: memoryview, direct: bool) -> Program[memoryview]:
-        if direct and self._message.length > len(view):
-            raise TooLarge(f"the body is {self._message.length} bytes long, the buffer {len(view)}")
+    def read_some(self, view: memoryview) -> Program[int]:
+        """Receive the next part of the body into a buffer; returns how many bytes, 0 at the end.
+
+        The buffer has room for all that is left of the body.
+        """
+        try:
+            return (yield from self._fill(view, len(view)))
+        except (OSError, WireError, HoldfastError) as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> HoldfastError:
+        """Give the connection up; returns the error that tells why."""
+        failure = translated(error, self._pool, self._timeout, self.deadline)
+        self.close(failure)
+        return failure
+
+    @property
+    def _direct(self) -> bool:
+        """Whether the body can be received past the parser."""
+        return self._decoder is None and self._message.framing == LENGTH and not self._pipelined
+
+    def _read_into(self, view: memoryview) -> Program[memoryview]:
         filled = 0
-        while True:
-            if direct and not self._parser.pieces and not self._parser.complete:
-                filled += yield from self._receive_into(view[filled:])
-                continue
-            data = yield from self.read()
-            if not data:
-                return view[:filled]
-            if len(data) > len(view) - filled:
-                raise TooLarge(f"the body does not fit into {len(view)} bytes")
-            view[filled : filled + len(data)] = data
-            filled += len(data)
+        while size := (yield from self._fill(view[filled:], len(view))):
+            filled += size
+        return view[:filled]
+
+    def _fill(self, view: memoryview, room: int) -> Program[int]:
+        """Receive a part of the body; ``room`` is how long the buffer was at first."""
+        if self._direct:
+            if self._message.length - self._received > len(view):
+                raise TooLarge(f"the body is {self._message.length} bytes long, the buffer {room}")
+            if not self._parser.pieces and not self._parser.complete:
+                return (yield from self._receive_into(view))
+        data = yield from self.read()
+        if len(data) > len(view):
+            raise TooLarge(f"the body does not fit into {room} bytes")
+        view[: len(data)] = data
+        return len(data)
 
     def _read_known(self) -> Program[bytes]:
         """Receive a body of known length straight into the bytes that are returned.
@@ -245,7 +261,9 @@ class BodyReader:
         if self._wait is not None:
             until = min(until, now + self._wait)
         rate = self._timeout.min_bandwidth
-        if rate is not None:
+        if self._pace is not None:
+            until = min(until, now + self._pace.until - self._waited)
+        elif rate is not None:
             # Only waiting counts: the time between reads is the reader's own.
             until = min(until, now + GRACE + self._received / rate - self._waited)
         return until
@@ -255,7 +273,10 @@ class BodyReader:
         now = self._pool.clock()
         waited = self._waited + now - began
         rate = self._timeout.min_bandwidth
-        if now >= self.deadline or rate is None or waited < GRACE + self._received / rate:
+        if now >= self.deadline or rate is None:
+            return TimeoutError()
+        enough = GRACE + self._received / rate if self._pace is None else self._pace.until
+        if waited < enough:
             return TimeoutError()
         return TooSlow(
             f"the body came in slower than {rate:g} bytes/s "
@@ -270,6 +291,8 @@ class BodyReader:
 
     def _count(self, size: int) -> None:
         self._received += size
+        if self._pace is not None:
+            self._pace.moved(size, self._waited)
         limit = self._request.max_body
         if limit is not None and self._received > limit:
             raise TooLarge(f"the body is longer than {limit} bytes")

@@ -1,0 +1,140 @@
+"""Put: as many services as there are copies to be stored are sent the block side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast import ops
+from holdfast.blocks.copies import KeepWriterQueue
+from holdfast.blocks.errors import KeepWriteError
+from holdfast.blocks.operation import Operation
+from holdfast.blocks.requests import checked_classes
+from holdfast.http.bodies import BytesBody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from holdfast.blocks.copies import Task
+    from holdfast.blocks.core import KeepCore
+    from holdfast.blocks.placement import Service, Services
+    from holdfast.http.limits import Timeout
+    from holdfast.ops import Program
+
+__all__ = ["Writing", "stored", "write_all"]
+
+
+def write_all(queue: KeepWriterQueue, write: Callable[[Task], Program[bool]]) -> Program[None]:
+    """Have the services of a queue write, as many at a time as are needed, until it is enough.
+
+    ``write`` sends the block to the service of a task.
+    """
+    tasks = []
+    while (task := queue.get_next_task()) is not None:
+        tasks.append(task)
+    if len(tasks) == 1:
+        yield from _write_on(queue, write, tasks[0])
+    elif tasks:
+        results = yield ops.All([_write_on(queue, write, task) for task in tasks])
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+
+def _write_on(
+    queue: KeepWriterQueue, write: Callable[[Task], Program[bool]], task: Task | None
+) -> Program[None]:
+    """Write one copy, and then as many more as are missing because some have failed."""
+    while task is not None:
+        wrote = False
+        try:
+            wrote = yield from write(task)
+        finally:
+            if wrote:
+                queue.write_success(task, *stored(task))
+            else:
+                queue.write_fail(task)
+        task = queue.get_next_task()
+
+
+def stored(task: Task) -> tuple[str, int, dict[str, int]]:
+    """Return what a service answered: its text, the copies, and the copies by storage class."""
+    service = task.service
+    text = service.content.decode("latin-1").strip()
+    copies = _number(service.header("x-keep-replicas-stored"), 1)
+    classes: dict[str, int] = {}
+    if not task.classes:
+        return text, copies, classes
+    for part in (service.header("x-keep-storage-classes-confirmed") or "").split(","):
+        name, mark, count = part.partition("=")
+        if mark:
+            classes[name.strip()] = _number(count, 0)
+    return text, copies, classes
+
+
+def _number(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+class Writing(Operation[str]):
+    """The storing of a block; its result is the locator that the last service answered with."""
+
+    def __init__(
+        self,
+        core: KeepCore,
+        md5sum: str,
+        data: ops.Buffer,
+        copies: int,
+        classes: Iterable[str],
+        retries: int,
+        request_id: str | None,
+    ) -> None:
+        super().__init__(core, retries, request_id)
+        self.queue = KeepWriterQueue(copies, checked_classes(classes))
+        self._md5sum = md5sum
+        self._body = BytesBody(data)
+        self._timeouts: dict[str, Timeout] = {}
+
+    def ordered(self, services: Services) -> Sequence[Service]:
+        """Return those that can be written to, by weight."""
+        return services.to_write(self._md5sum)
+
+    def round(self) -> Program[bool]:
+        """Write until there are enough copies, or nobody is left to ask."""
+        queue = self.queue
+        queue.drop_waiting()
+        for service, one in self.candidates():
+            self._timeouts[service.root] = self.timeout(service)
+            queue.put(one, service.copies)
+        yield from write_all(queue, self._write)
+        return queue.satisfied
+
+    def _write(self, task: Task) -> Program[bool]:
+        service = task.service
+        if self.core.clock() >= self.deadline:
+            self.queue.drop_waiting()
+            return False
+        self.asked.setdefault(service.root, service)
+        fields = self.fields.wanting(task.copies, task.classes)
+        timeout = self._timeouts[service.root]
+        return (yield from service.write(self._md5sum, self._body, timeout, fields, self.deadline))
+
+    def result(self) -> str:
+        """Return the locator."""
+        return self.queue.response or f"{self._md5sum}+{self._body.length}"
+
+    def failure(self) -> KeepWriteError:
+        """Return the error with how much was stored, and what each service said."""
+        queue = self.queue
+        if not self.asked:
+            text = f"failed to write {self._md5sum}: no Keep service is available"
+            return KeepWriteError(text, request_id=self.request_id)
+        text = (
+            f"failed to write {self._md5sum} after {self.attempts()} "
+            f"(wanted {queue.wanted_copies} copies but wrote {queue.successful_copies}"
+        )
+        if pending := queue.pending_classes():
+            text += f"; too few in the storage classes {', '.join(pending)}"
+        return KeepWriteError(f"{text})", self.errors(), "service", self.request_id)
