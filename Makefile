@@ -20,7 +20,7 @@ bench-needs := --editable '.[jobs]' --group bench
 docs-needs := --editable '.[blocks,jobs,prometheus,otel,twisted]' --group docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint bench docs clean
+.PHONY: help demo test slow coverage lint bench docs clean
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +28,11 @@ help: ## say what there is (the default)
 demo: $(VENV)/.has-demo ## thousands of calls to three servers, while one is killed and comes back
 	@$(BIN)/holdfast demo $(ARGS)
 
-test: $(VENV)/.has-dev ## the tests, on all cores
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+test: $(VENV)/.has-dev ## the tests, on all cores, but for those that are slow
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m 'not slow' $(ARGS)
+
+slow: $(VENV)/.has-dev ## the slow tests: each takes more than a second
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m slow $(ARGS)
 
 coverage: $(VENV)/.has-dev ## the tests, and what they cover: two to three times slower
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
