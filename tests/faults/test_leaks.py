@@ -142,6 +142,7 @@ def test_nothing_leaks_from_asyncio(loop: str) -> None:
     assert_mixed(outcomes, "well", "cancelled")
 
 
+@pytest.mark.slow
 def test_nothing_leaks_from_threads() -> None:
     """Timed-out and failed calls of many threads leave no socket, slot or thread behind."""
     outcomes: dict[str, int] = {}

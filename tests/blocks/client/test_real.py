@@ -73,6 +73,7 @@ def test_there_and_back(services: list[Running], start: StartClient, size: int) 
             start(api(services), proxy="").get(locator(data))
 
 
+@pytest.mark.slow
 def test_a_whole_block(services: list[Running], start: StartClient) -> None:
     """A block of 64 MiB goes there and back."""
     data = os.urandom(1 << 20) * 64

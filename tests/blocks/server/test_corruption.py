@@ -93,6 +93,7 @@ def test_other_length(service: Running, folder: Path, size: int, change: str) ->
     assert service.request("HEAD", f"/{locator(data)}").status == 502
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_scrub(folder: Path, size: int) -> None:
     """The scrub finds it by itself, and tells."""

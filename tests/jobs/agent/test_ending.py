@@ -170,6 +170,7 @@ def test_stop_while_nobody_reads(start_daemon: StartDaemon) -> None:
         assert daemon.wait() == 0
 
 
+@pytest.mark.slow
 def test_killed_daemon(start_daemon: StartDaemon) -> None:
     """When the daemon is killed, so is everything that it has started."""
     daemon = start_daemon()
