@@ -92,6 +92,11 @@ class KeepBase:
             clock=monotonic if driver is None else driver.clock,
             random=random_module.random if driver is None else driver.random,
         )
+        self._begin(driver, num_prefetch_threads)
+
+    def _begin(self, driver: Driver | None, threads: int | None) -> None:
+        """Choose what runs the programs, and what fetches blocks ahead."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         where = self.local_store or ", ".join(one.root for one in self._known)

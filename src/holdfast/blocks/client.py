@@ -11,14 +11,12 @@ from holdfast.blocks.prefetch import THREADS, Prefetch
 from holdfast.drivers import blocking
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
     from holdfast import ops
     from holdfast.blocks.base import Driver
-    from holdfast.blocks.cache import BlockCache
     from holdfast.blocks.placement import Service
     from holdfast.blocks.service import KeepService
 
@@ -43,38 +41,11 @@ class KeepClient(KeepBase):
     Raises ArgumentError for settings that make no client.
     """
 
-    def __init__(
-        self,
-        api_client: Any = None,
-        proxy: str | None = None,
-        timeout: float | tuple[float, ...] | None = KeepBase.DEFAULT_TIMEOUT,
-        proxy_timeout: float | tuple[float, ...] | None = KeepBase.DEFAULT_PROXY_TIMEOUT,
-        api_token: str | None = None,
-        local_store: str | os.PathLike[str] | None = None,
-        block_cache: BlockCache | None = None,
-        num_retries: int = 0,
-        session: Any = None,
-        num_prefetch_threads: int | None = None,
-        *,
-        driver: Driver | None = None,
-    ) -> None:
-        super().__init__(
-            api_client,
-            proxy,
-            timeout,
-            proxy_timeout,
-            api_token,
-            local_store,
-            block_cache,
-            num_retries,
-            session,
-            num_prefetch_threads,
-            driver=driver,
-        )
+    def _begin(self, driver: Driver | None, threads: int | None) -> None:
         self._run: Callable[[ops.Program[Any]], Any]
         self._run = blocking.run if driver is None else driver.run
         this = weakref.ref(self)
-        self._prefetch = Prefetch(lambda text: _ahead(this, text), num_prefetch_threads or THREADS)
+        self._prefetch = Prefetch(lambda text: _ahead(this, text), threads or THREADS)
         self._core.on_fork.append(self._prefetch.forget)
 
     def get(

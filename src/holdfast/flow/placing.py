@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from holdfast.flow.requesting import Requester
 from holdfast.flow.responding import Respondent
 from holdfast.flow.secure import TLSConnector
-from holdfast.flow.targets import PORTS, split_host
+from holdfast.flow.targets import split_host
 from holdfast.http.headers import Headers, pairs
-from holdfast.http.origins import basic_auth
+from holdfast.http.origins import PORTS, basic_auth
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from holdfast.flow.contents import as_dict
-from holdfast.flow.targets import PORTS, take_apart
+from holdfast.flow.targets import take_apart
 from holdfast.http.headers import pairs, stays
+from holdfast.http.origins import PORTS
 
 if TYPE_CHECKING:
     from holdfast.flow.requesting import Requester

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from holdfast.errors import InvalidRequest
 from holdfast.flow.contents import as_dict, json_text, multipart, octets, urlencoded
 from holdfast.flow.targets import (
-    PORTS,
     check_place,
     host_field,
     quoted,
@@ -26,6 +25,7 @@ from holdfast.flow.targets import (
     take_apart,
 )
 from holdfast.http.headers import Headers, HeaderTypes
+from holdfast.http.origins import PORTS
 from holdfast.wire import http1
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote_plus
 
 from holdfast.errors import InvalidRequest
-from holdfast.http.origins import Origin
+from holdfast.http.origins import PORTS, Origin
 
 __all__ = [
-    "PORTS",
     "Target",
     "check_place",
     "host_field",
@@ -20,9 +19,6 @@ __all__ = [
     "split_host",
     "take_apart",
 ]
-
-#: The ports of the schemes.
-PORTS = {"http": 80, "https": 443}
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):([0-9]{1,5})")

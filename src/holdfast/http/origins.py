@@ -12,9 +12,10 @@ from urllib.parse import quote, unquote, urlsplit
 from holdfast.errors import InvalidRequest
 from holdfast.ops import Address
 
-__all__ = ["Origin", "basic_auth"]
+__all__ = ["PORTS", "Origin", "basic_auth"]
 
-_PORTS = {"http": 80, "https": 443}
+#: The ports of the schemes.
+PORTS = {"http": 80, "https": 443}
 _ZONE = re.compile(r"[A-Za-z0-9._-]*")  # the interface of a link-local address
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 
@@ -66,7 +67,7 @@ class Origin:
         base = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")
         if parts.scheme == "http+unix":
             return cls._of_socket(unquote(parts.netloc), base)
-        if parts.scheme not in _PORTS:
+        if parts.scheme not in PORTS:
             raise InvalidRequest(f"the scheme is http or https: {_shown(text)!r}")
         credentials = None
         if parts.username is not None:
@@ -76,7 +77,7 @@ class Origin:
         host = _checked(parts.hostname or "", text)
         if port == 0:
             raise InvalidRequest(f"port 0 cannot be called: {_shown(text)!r}")
-        return cls(parts.scheme, host, port or _PORTS[parts.scheme], base, None, credentials)
+        return cls(parts.scheme, host, port or PORTS[parts.scheme], base, None, credentials)
 
     @classmethod
     def _of_socket(cls, path: str, base: str) -> Origin:
@@ -88,7 +89,7 @@ class Origin:
     def netloc(self) -> str:
         """Host and port as in the Host header: the scheme's own port is left off."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def unscoped(self) -> Origin:
