@@ -13,7 +13,7 @@ from holdfast import AsyncCluster, Budget, Cluster, Limit, Policy, Retry, errors
 from holdfast.policy import Breaker, Event, Hedge, RateLimit
 from tests.cluster.calls import Asked, Reply, Virtual, attempts, request, tried
 from tests.conformance.drivers import LOOPS
-from tests.conformance.peers import settled, sockets_open
+from tests.conformance.peers import left_open, sockets_open
 from tests.servers import EchoServer
 
 SOON = Hedge(after=0.1)
@@ -364,7 +364,7 @@ def test_hedges_on_threads_win_and_leak_nothing() -> None:
                 assert cluster.get("/slow").status_code == 200
             assert all(endpoint.in_flight == 0 for endpoint in cluster.endpoints)
         silent.gate.set()
-    assert settled(before)
+    assert not left_open(before)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -385,4 +385,4 @@ def test_hedges_on_event_loops_win_and_leak_nothing(loop: str) -> None:
         with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
             runner.run(main([silent.address, ready.address]))
         silent.gate.set()
-    assert settled(before)
+    assert not left_open(before)

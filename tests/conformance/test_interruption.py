@@ -15,7 +15,7 @@ from holdfast import AsyncCluster, Cluster, Policy, ops
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.drivers import blocking
 from tests.conformance.drivers import LOOPS, among_others
-from tests.conformance.peers import Listening, between, settled, sockets_open
+from tests.conformance.peers import Listening, between, left_open, sockets_open
 from tests.conformance.test_waiting import interrupted
 from tests.servers import Certificates, EchoServer
 from tests.servers.fixtures import StartScripted
@@ -141,7 +141,7 @@ def test_a_call_is_cancelled_at_every_operation(
             stop_at += 1
     assert stop_at > 4
     assert not complaints
-    assert settled(before)
+    assert not left_open(before)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -172,7 +172,7 @@ def test_a_call_over_tls_is_cancelled_at_every_operation(
                 stop_at += 1
         assert stop_at > 6
         echo.wait_for(lambda: echo.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
@@ -192,7 +192,7 @@ def test_a_call_is_interrupted_at_every_operation(alone: bool, kind: str, echo: 
             assert is_idle(cluster)
             assert kept(cluster) <= 1
         echo.wait_for(lambda: echo.open_connections == 0)
-        assert settled(before)
+        assert not left_open(before)
         if counted.count < stop_at:
             break
         stop_at += 1
@@ -212,7 +212,7 @@ def test_a_call_is_closed_at_every_operation(kind: str, echo: EchoServer) -> Non
             assert is_idle(cluster)
             assert kept(cluster) <= 1
         echo.wait_for(lambda: echo.open_connections == 0)
-        assert settled(before)
+        assert not left_open(before)
         if finished:
             break
         stop_at += 1
@@ -266,7 +266,7 @@ def test_a_real_interrupt_reaches_a_waiting_program(operation: str, listening: L
         blocking.run(between(listening, talk))
     assert tidy in ([True], [True, True])
     listening.close_accepted()
-    assert settled(before)
+    assert not left_open(before)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -292,4 +292,4 @@ def test_a_cancelled_broadcast_closes_every_connection(loop: str, scripted: Star
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(broadcast())
     server.wait_for(lambda: server.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)

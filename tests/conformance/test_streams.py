@@ -22,8 +22,8 @@ from tests.conformance.peers import (
     between,
     in_thread,
     later,
+    left_open,
     received,
-    settled,
     sockets_open,
     times_out,
 )
@@ -89,7 +89,7 @@ def test_a_refused_connection_is_an_os_error(run: Run, refusing: tuple[str, int]
 
     before = sockets_open()
     assert "efused" in run(program())
-    assert settled(before)
+    assert not left_open(before)
 
 
 def test_a_missing_unix_socket_is_an_os_error(run: Run, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_missing_unix_socket_is_an_os_error(run: Run, tmp_path: Path) -> None:
     before = sockets_open()
     with pytest.raises(FileNotFoundError):
         run(program())
-    assert settled(before)
+    assert not left_open(before)
 
 
 @real
@@ -120,7 +120,7 @@ def test_a_full_unix_queue_is_no_connection(run: Run, tmp_path: Path) -> None:
         before = sockets_open()
         with pytest.raises(OSError, match=r"full|[Uu]navailable"):
             run(program())
-        assert settled(before)
+        assert not left_open(before)
 
 
 def test_a_stream_can_have_its_source_chosen(run: Run, listening: Listening) -> None:
@@ -144,7 +144,7 @@ def test_a_source_that_is_not_ours_is_an_os_error(run: Run, listening: Listening
     before = sockets_open()
     with pytest.raises(OSError, match="assign"):
         run(program())
-    assert settled(before)
+    assert not left_open(before)
 
 
 @real
@@ -157,7 +157,7 @@ def test_connecting_has_a_deadline(run: Run) -> None:
             return (yield ops.Connect((socket.AF_INET, address), deadline))
 
         times_out(run, program)
-        assert settled(before)
+        assert not left_open(before)
 
 
 def test_a_connect_operation_can_be_used_again(run: Run, listening: Listening) -> None:
@@ -614,4 +614,4 @@ def test_an_address_of_the_wrong_kind_is_an_os_error(run: Run) -> None:
     with pytest.raises(OSError, match="too long") as caught:
         run(program())
     assert caught.value.errno in (None, errno.ENAMETOOLONG)
-    assert settled(before)
+    assert not left_open(before)

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast import ops
 from tests.conformance.drivers import Run, monotonic, real
-from tests.conformance.peers import Listening, between, later, settled, sockets_open, times_out
+from tests.conformance.peers import Listening, between, later, left_open, sockets_open, times_out
 
 
 class Diary:
@@ -265,7 +265,7 @@ def test_losers_close_their_streams(run: Run, listening: Listening) -> None:
     programs = [between(listening, sends), between(listening, receives), connects(), ends()]
     assert run(ask(ops.First(programs))) == (3, "end")
     listening.close_accepted()
-    assert settled(before)
+    assert not left_open(before)
 
 
 def test_deadlines_hold_among_others(run: Run) -> None:

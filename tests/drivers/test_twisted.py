@@ -31,7 +31,7 @@ from holdfast.errors import CertificateError, CircuitOpenError, DeadlineExceeded
 from holdfast.policy import Limit
 from holdfast.policy.deadline import deadline
 from holdfast.testing import instant
-from tests.conformance.peers import Listening, between, received, settled, sockets_open
+from tests.conformance.peers import Listening, between, left_open, received, sockets_open
 from tests.conformance.reactors import REACTORS, complaints, react
 from tests.conformance.test_interruption import OPTIONS, Counted, calls, is_idle, kept
 from tests.servers import Certificates, EchoServer, pattern
@@ -117,7 +117,7 @@ def test_calls_fire_deferreds(reactor: str, echo: EchoServer) -> None:
     before = sockets_open()
     with_cluster([echo.address], work, reactor=reactor)
     echo.wait_for(lambda: echo.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)
 
 
 @pytest.mark.parametrize("reactor", REACTORS)
@@ -161,7 +161,7 @@ def test_a_stream_that_is_left_early_is_closed(scripted: StartScripted) -> None:
     before = sockets_open()
     with_cluster([server.address], work, kind=AsyncCluster)
     server.wait_for(lambda: server.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)
 
 
 @pytest.mark.parametrize("reactor", REACTORS)
@@ -317,7 +317,7 @@ def test_a_call_is_cancelled_at_every_operation(
             stop_at += 1
         assert stop_at > 3
         echo.wait_for(lambda: echo.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)
 
 
 def _after_a_turn(program: ops.Program[T]) -> ops.Program[T]:
@@ -344,7 +344,7 @@ def test_a_broadcast_is_cancelled(scripted: StartScripted) -> None:
 
     with_cluster([f"http://{server.address}/{number}" for number in range(5)], work)
     server.wait_for(lambda: server.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)
 
 
 def test_a_function_that_cancels_its_own_call() -> None:
@@ -741,7 +741,7 @@ def test_a_peer_that_does_not_read_keeps_no_socket(listening: Listening) -> None
     react(lambda reactor: run(between(listening, fills), reactor))
     assert peers[0].fileno() >= 0
     listening.close_accepted()
-    assert settled(before)
+    assert not left_open(before)
 
 
 def test_a_stream_of_another_reactor_is_refused(listening: Listening) -> None:
@@ -839,7 +839,7 @@ def test_a_connection_that_nobody_waits_for_is_closed(listening: Listening) -> N
             await call
 
     on_reactor(main)
-    assert settled(before)
+    assert not left_open(before)
 
 
 # --- the installed reactor --------------------------------------------------------------------

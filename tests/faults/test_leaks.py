@@ -15,7 +15,7 @@ import pytest
 
 from holdfast import AsyncCluster, Cluster, HoldfastError, Limit, Policy, Retry
 from tests.conformance.drivers import LOOPS
-from tests.conformance.peers import settled, sockets_open
+from tests.conformance.peers import left_open, sockets_open
 from tests.faults import Fault, FaultProxy
 from tests.servers import EchoServer, Receive, ScriptedServer, response_head
 from tests.servers.ports import refusing_address, unanswering_address
@@ -136,7 +136,7 @@ def test_nothing_leaks_from_asyncio(loop: str) -> None:
             runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))
             runner.run(storm(hosts.hosts, hosts.echo))
         gc.collect()
-        assert settled(before)
+        assert not left_open(before)
     assert complaints == []
     assert sum(outcomes.values()) >= CALLS * 0.9
     assert_mixed(outcomes, "well", "cancelled")
@@ -200,7 +200,7 @@ def test_nothing_leaks_from_threads() -> None:
             assert not surprises
             assert assert_idle(cluster) <= 4 * len(hosts.hosts)
         gc.collect()
-        assert settled(before)
+        assert not left_open(before)
     assert_mixed(outcomes, "well", "user's own")
 
 
@@ -234,4 +234,4 @@ def test_a_crowd_at_a_limit_leaks_no_slot(echo: EchoServer) -> None:
     before = sockets_open()
     with asyncio.Runner(loop_factory=LOOPS["asyncio"]) as runner:
         runner.run(crowd())
-    assert settled(before)
+    assert not left_open(before)

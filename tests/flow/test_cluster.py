@@ -22,7 +22,7 @@ from holdfast.flow.cluster import ClusterClient
 from holdfast.flow.doing import Doist
 from holdfast.flow.responses import Response
 from holdfast.flow.tyming import Tymist
-from tests.conformance.peers import settled, sockets_open
+from tests.conformance.peers import left_open, sockets_open
 from tests.drivers.patience import impatient
 from tests.servers import Certificates, EchoServer
 from tests.servers.fixtures import StartScripted
@@ -608,7 +608,7 @@ def test_a_doist_runs_it(Either: Any, echo: EchoServer) -> None:
     doist.exit()
     assert sorted(r["data"]["path"] for r in client.responses) == ["/0", "/1", "/2"]
     echo.wait_for(lambda: echo.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)
 
 
 # Nothing waits, and nothing is left.
@@ -661,13 +661,13 @@ def test_closing_answers_what_is_outstanding(echo: EchoServer) -> None:
     assert len(client.requests) == 1
     echo.gate.set()
     echo.wait_for(lambda: echo.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)
     client.close()
     # It may go on.
     assert responses(client, 1)[0].request["reply"] == 2
     client.close()
     echo.wait_for(lambda: echo.open_connections == 0)
-    assert settled(before)
+    assert not left_open(before)
 
 
 def test_closing_in_the_middle_of_a_call_answers_it_once(echo: EchoServer) -> None:
