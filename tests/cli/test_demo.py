@@ -127,6 +127,7 @@ def children(parent: int) -> list[int]:
         return [int(pid) for pid in file.read().split()]
 
 
+@pytest.mark.slow
 def test_server_ends_with_its_parent() -> None:
     """A server whose parent has gone ends by itself, also while it starts."""
     process = subprocess.Popen(

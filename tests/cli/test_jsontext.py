@@ -36,6 +36,7 @@ def test_layout(text: bytes, expected: bytes | None) -> None:
     assert laid_out(text) == expected
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_layout_is_that_of_the_standard_library(value: Any) -> None:
     """Whatever came without white space looks as `json.dumps` would lay it out."""

@@ -206,6 +206,7 @@ def test_text_on_a_terminal(on_terminal: OnTerminal, scripted: StartScripted) ->
     assert "\x1b" not in seen
 
 
+@pytest.mark.slow
 def test_bytes_on_a_terminal(on_terminal: OnTerminal, echo: EchoServer) -> None:
     """Bytes are not shown on a terminal, but --output writes them and says how many."""
     get = ("request", "GET", "/bytes/1000", "--host", echo.address)

@@ -91,6 +91,7 @@ def test_json(invoke: Invoke, two: str) -> None:
     assert without["faults"] == [{"label": "1 host down", "start": 2.0, "end": 4.0}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_processes_agree(execute: Execute, small: str, seed: str) -> None:
     """Another process, which hashes texts in another way, comes to the same report."""
@@ -191,6 +192,7 @@ def test_rows_are_of_whole_periods(invoke: Invoke, small: str) -> None:
     assert "; 2 s a row" in invoke("simulate", small, "--every", "2.2").stdout
 
 
+@pytest.mark.slow
 def test_many_variants_on_a_terminal(on_terminal: OnTerminal, tmp_path: Path) -> None:
     """Variants that do not fit beside each other are shown below each other."""
     path = tmp_path / "many.toml"

@@ -24,6 +24,7 @@ replies = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(data=st.data())
 def test_no_call_outlasts_its_deadline(data: st.DataObject) -> None:

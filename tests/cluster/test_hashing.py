@@ -133,6 +133,7 @@ def test_keys_of_one_that_is_out_are_spread(make: Callable[[], Hashing]) -> None
     assert max(heirs.values()) < 0.35 * sum(heirs.values())
 
 
+@pytest.mark.slow
 @by_key
 @given(st.integers(2, 12), st.data())
 @settings(max_examples=30, deadline=None)

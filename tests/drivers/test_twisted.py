@@ -268,6 +268,7 @@ def test_a_call_makes_no_timer_of_its_own(echo: EchoServer) -> None:
 # --- cancellation -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pending", [False, True], ids=["before", "pending"])
 @pytest.mark.parametrize(("kind", "tls"), [*((kind, False) for kind in OPTIONS), ("json", True)])
 def test_a_call_is_cancelled_at_every_operation(

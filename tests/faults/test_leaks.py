@@ -78,6 +78,7 @@ def assert_mixed(outcomes: dict[str, int], *names: str) -> None:
     assert min(broken, late, *(outcomes.get(name, 0) for name in names)) > 5, outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", LOOPS)
 def test_nothing_leaks_from_asyncio(loop: str) -> None:
     """Cancelled, timed-out and failed calls leave no socket, slot, task or timer behind."""

@@ -529,6 +529,7 @@ def test_winding_lets_time_go_on(scripted: StartScripted, tymist: Tymist) -> Non
         assert responses(client, 1)[0].errored
 
 
+@pytest.mark.slow
 def test_an_hour_of_polling(tymist: Tymist) -> None:
     """A host that comes and goes all through an hour of tyme is survived in a moment."""
     with EchoServer() as first, EchoServer() as second:

@@ -533,6 +533,7 @@ def chunks(data: bytes, size: int) -> bytes:
     return b"".join(b"%x;n\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("size", [0, 1, 7, 1000])
 def test_events_in_every_framing(end: str, size: int) -> None:
@@ -774,6 +775,7 @@ def test_unknown_arguments() -> None:
         Respondent().reinit(methd="HEAD")
 
 
+@pytest.mark.slow
 @given(examples(), st.lists(st.integers(0, 400), max_size=8))
 @settings(max_examples=200)
 def test_any_response_in_any_pieces(example: Example, cuts: list[int]) -> None:

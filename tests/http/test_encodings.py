@@ -228,6 +228,7 @@ def bombs() -> dict[str, tuple[str, bytes]]:
     return _bombs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["gzip", "deflate", "br", "zstd", "gzip in gzip", "br in gzip", "zstd in br"]
 )

@@ -153,6 +153,7 @@ def test_a_queue_has_workers_and_an_end() -> None:
     assert (host.busy, host.queued, host.requests, host.served) == (0, 0, 7, 7)
 
 
+@pytest.mark.slow
 def test_a_queue_waits_as_theory_says() -> None:
     """The mean time in an M/M/1 queue is 1 / (service rate - arrival rate)."""
     world, _ = world_of(Service(Exponential(0.01), workers=1, queue=10_000))

@@ -27,6 +27,7 @@ def test_every_key_is_named(kind: type) -> None:
         assert re.search(rf"`{field.name}`|\[{field.name}\]", PAGE), field.name
 
 
+@pytest.mark.slow
 def test_the_scenario_runs() -> None:
     """The scenario of the page is one, and shows what it is meant to show."""
     (text,) = blocks("toml")

@@ -43,6 +43,7 @@ def test_png(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["svg", "pdf"])
 def test_other_types(tmp_path: Path, kind: str) -> None:
     """The name's ending tells the type, and nothing in a file tells when it was made."""
@@ -51,6 +52,7 @@ def test_other_types(tmp_path: Path, kind: str) -> None:
     assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 
 
+@pytest.mark.slow
 def test_texts(tmp_path: Path) -> None:
     """A picture names the scenario, its variants, its faults, and what each row shows."""
     text = drawn(tmp_path / "a.svg", made("one", ejected=1.0), made("other"))

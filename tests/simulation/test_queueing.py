@@ -62,6 +62,7 @@ def erlang_c(workers: int, load: float) -> float:
     return waits / (sum(load**k / factorial(k) for k in range(workers)) + waits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "utilisation"), [(1, 0.5), (1, 0.8), (4, 0.8), (10, 0.9)])
 def test_the_mean_time_of_a_queue(workers: int, utilisation: float) -> None:
     """A host is an M/M/c queue: the mean time in it is that of Erlang's formula."""
@@ -71,12 +72,14 @@ def test_the_mean_time_of_a_queue(workers: int, utilisation: float) -> None:
     assert mean(outcome) == pytest.approx(waiting + 1 / SPEED, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_mean_time_of_even_service() -> None:
     """With a service time that is always the same, requests wait half as long (M/D/1)."""
     waiting = 0.8 / (2 * SPEED * 0.2)
     assert mean(loaded(0.8, service=1 / SPEED)) == pytest.approx(waiting + 1 / SPEED, rel=0.05)
 
 
+@pytest.mark.slow
 def test_two_choices_are_better_than_one() -> None:
     """At random each host is a queue of its own; two choices wait far less.
 

@@ -216,6 +216,7 @@ def test_a_period_that_is_partly_in_a_fault() -> None:
     assert made.phases["before"].failed == 0
 
 
+@pytest.mark.slow
 def test_the_hash_of_strings_changes_nothing() -> None:
     """The same seed gives the same report in every process."""
     code = (

@@ -210,6 +210,7 @@ def test_any_response_in_any_pieces(example: Example, cuts: list[int]) -> None:
     )
 
 
+@pytest.mark.slow
 @given(
     st.lists(examples(last=False), min_size=2, max_size=5),
     st.lists(st.integers(0, 1000), max_size=8),
@@ -236,6 +237,7 @@ def test_surplus_is_noticed(example: Example, more: bytes, cuts: list[int]) -> N
     assert (parsed.status, parsed.body) == (example.status, example.body)
 
 
+@pytest.mark.slow
 @given(examples(), st.data(), st.lists(st.integers(0, 400), max_size=8))
 @settings(max_examples=200)
 def test_damaged_responses_in_any_pieces(
