@@ -21,6 +21,8 @@ from typing import Any, Self
 
 import yaml
 
+from holdfast.jobs.keeping import PROTOCOL
+
 COMMAND = [sys.executable, "-m", "holdfast.jobs.agent.command"]
 
 #: Seconds for anything that is bound to happen.
@@ -32,8 +34,13 @@ INPLACE = {"module": "inplace", "users": {"ann": "plain:s3cret"}}
 class Wire:
     """A connection to a daemon, line by line."""
 
-    def __init__(self, port: int, certfile: Path | None, *, buffer: int = 0) -> None:
-        """Connect; with a certificate the server is verified. ``buffer``: what it takes unread."""
+    def __init__(
+        self, port: int, certfile: Path | None, *, buffer: int = 0, keep: bool = False
+    ) -> None:
+        """Connect; with a certificate the server is verified. ``buffer``: what it takes unread.
+
+        ``keep``: offer to send other requests when a call is over.
+        """
         raw = socket.socket()
         raw.settimeout(LIMIT)
         if buffer:
@@ -43,6 +50,8 @@ class Wire:
         if certfile is None:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+        if keep:
+            context.set_alpn_protocols([PROTOCOL])
         self.socket = context.wrap_socket(raw, server_hostname="localhost")
         self._file = self.socket.makefile("rb")
 

@@ -44,8 +44,8 @@ class Caller(Protocol):
     def write(self, data: bytes) -> None:
         """Send lines; `Call.pause` is called when there are more than enough."""
 
-    def over(self) -> None:
-        """Send what is left and close."""
+    def over(self, again: bool = False) -> None:
+        """Send what is left; ``again``: the connection may be used for another call."""
 
 
 class Call:
@@ -236,8 +236,9 @@ class Call:
             ended = not data.startswith((STREAM, ACKNOWLEDGEMENT), last)
             self._caller.write(data)
             if ended:
-                self._end(_kind(data[last:]), kill=False)
-                self._caller.over()
+                kind = _kind(data[last:])
+                self._end(kind, kill=False)
+                self._caller.over(kind in ("result", "exception"))
 
     def _died(self) -> None:
         status = self._status

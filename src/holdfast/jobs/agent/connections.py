@@ -1,4 +1,8 @@
-"""One connection: a request, checked in the order in which it can be wrong, and then a call."""
+"""One connection: a request, checked in the order in which it can be wrong, and then a call.
+
+A caller that asked for it may send another request when the call is over: see
+`holdfast.jobs.keeping`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from holdfast.jobs.agent.authentication import Busy
 from holdfast.jobs.agent.calls import Call
+from holdfast.jobs.keeping import PROTOCOL
 from holdfast.jobs.messages import HostRequest, Invalid, host_error, read_host_request
 from holdfast.wire.jsonlines import LineParser, LineTooLong, encode
 
@@ -22,7 +27,16 @@ logger = logging.getLogger("holdfast.jobs.agent.calls")
 class Connection(asyncio.Protocol):
     """What the event loop tells of a connection. The service knows all of them."""
 
-    __slots__ = ("_call", "_counted", "_number", "_parser", "_service", "_transport", "_who")
+    __slots__ = (
+        "_call",
+        "_counted",
+        "_kept",
+        "_number",
+        "_parser",
+        "_service",
+        "_transport",
+        "_who",
+    )
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -30,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._parser: LineParser | None = LineParser(service.config.limits.request_bytes)
         self._call: Call | None = None
         self._counted = False
+        self._kept = False
         self._number = 0
         self._who = "?"
 
@@ -38,11 +53,14 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the request."""
         self._transport = cast("asyncio.Transport", transport)
-        self._number = self._service.arrived(self)
+        tls = transport.get_extra_info("ssl_object")
+        self._kept = tls is not None and tls.selected_alpn_protocol() == PROTOCOL
+        self._service.arrived(self)
 
     def data_received(self, data: bytes) -> None:
         """Take the request; whatever else comes is of no interest."""
         if self._parser is None:
+            self._kept = False
             return
         try:
             lines = self._parser.feed(data)
@@ -50,9 +68,13 @@ class Connection(asyncio.Protocol):
             self.refuse("invalid_request", str(error))
             return
         if lines:
+            if self._parser.held or len(lines) > 1:
+                self._kept = False
             self._parser = None
-            self._service.requested(self)
+            self._number = self._service.requested(self)
             self._request(lines[0])
+        else:
+            self._service.arriving(self)
 
     def eof_received(self) -> None:
         """Cancel the call: who does not listen any more closes like this."""
@@ -148,9 +170,18 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
-    def over(self) -> None:
-        """Send what is left and close."""
+    def over(self, again: bool = False) -> None:
+        """Send what is left; then close, or wait for another request if that may be."""
         self._release()
+        if again and self._kept and not self._service.closing:
+            self._call = None
+            self._parser = LineParser(self._service.config.limits.request_bytes)
+            self._service.waiting(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close when everything is sent."""
         if self._transport is not None:
             self._transport.close()
 

@@ -16,6 +16,7 @@ from holdfast.jobs.agent.connections import Connection
 from holdfast.jobs.agent.hashing import Hashing
 from holdfast.jobs.agent.parent import LoadError
 from holdfast.jobs.agent.processes import Processes
+from holdfast.jobs.keeping import PROTOCOL, SERVER_IDLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,7 @@ def tls(config: Config) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # One ticket for each connection: who comes again brings the newest.
     context.num_tickets = 1
+    context.set_alpn_protocols([PROTOCOL])
     _certify(context, config)
     return context
 
@@ -108,6 +110,8 @@ class Service:
         self._connections: set[Connection] = set()
         # In the order of their coming: the first is the one that has had the most time.
         self._arriving: dict[Connection, float] = {}
+        # Those whose call is over, in the order in which they may be closed.
+        self._waiting: dict[Connection, float] = {}
         self._look: asyncio.TimerHandle | None = None
         self._server: asyncio.Server | None = None
         self._empty: asyncio.Future[None] | None = None
@@ -192,40 +196,62 @@ class Service:
 
     # What connections tell.
 
-    def arrived(self, connection: Connection) -> int:
-        """Take a new connection; return its number."""
-        if self.closing or len(self._connections) >= self.config.limits.connections:
-            self._connections.add(connection)
+    def arrived(self, connection: Connection) -> None:
+        """Take a new connection."""
+        full = len(self._connections) >= self.config.limits.connections
+        self._connections.add(connection)
+        if self.closing or full:
             kind = "shutdown" if self.closing else "system_error"
             connection.refuse(kind, "no more connections: try again later")
-            return 0
-        loop = asyncio.get_running_loop()
-        self._connections.add(connection)
-        self._arriving[connection] = loop.time() + self.config.limits.request_time
-        if self._look is None:
-            self._look = loop.call_later(LOOK, self._expire)
-        return next(self._numbers)
+        else:
+            self.arriving(connection)
 
-    def requested(self, connection: Connection) -> None:
-        """Hear that a request is there."""
+    def arriving(self, connection: Connection) -> None:
+        """Expect the rest of a request."""
+        self._waiting.pop(connection, None)
+        until = asyncio.get_running_loop().time() + self.config.limits.request_time
+        self._arriving.setdefault(connection, until)
+        self._look_out()
+
+    def waiting(self, connection: Connection) -> None:
+        """Let a connection wait for another request."""
+        self._waiting[connection] = asyncio.get_running_loop().time() + SERVER_IDLE
+        self._look_out()
+
+    def requested(self, connection: Connection) -> int:
+        """Hear that a request is there, or that there will be none; return its number."""
         self._arriving.pop(connection, None)
+        self._waiting.pop(connection, None)
+        return next(self._numbers)
 
     def left(self, connection: Connection) -> None:
         """Forget a connection."""
         self._arriving.pop(connection, None)
+        self._waiting.pop(connection, None)
         self._connections.discard(connection)
         if self._empty is not None and not self._connections and not self._empty.done():
             self._empty.set_result(None)
 
+    def _look_out(self) -> None:
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(LOOK, self._expire)
+
     def _expire(self) -> None:
         """Refuse those whose request has not come in time."""
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time()
         self._look = None
-        for connection, when in list(self._arriving.items()):
-            if when > loop.time():
-                self._look = loop.call_later(LOOK, self._expire)
+        for connection, until in list(self._arriving.items()):
+            if until > now:
                 break
             connection.refuse("timeout", "the request did not come in time")
+        for connection, until in list(self._waiting.items()):
+            if until > now:
+                break
+            # Without a word, which would be taken for the answer to a request on its way.
+            del self._waiting[connection]
+            connection.close()
+        if self._arriving or self._waiting:
+            self._look_out()
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""A connection to a host: TLS around lines, one call.
+"""A connection to a host: TLS around lines, one call at a time.
 
 TLS is done here on memory, not by the event loop: its own way can neither resume a session nor
 hand a request out together with the last message of the handshake.
@@ -10,10 +10,12 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING, Protocol, cast
 
-from holdfast.jobs.dispatcher.tls import HostTls, UnknownCertificate
+from holdfast.jobs.dispatcher.tls import UnknownCertificate
+from holdfast.jobs.keeping import PROTOCOL
 from holdfast.wire.jsonlines import LineParser, LineTooLong
 
 if TYPE_CHECKING:
+    from holdfast.jobs.dispatcher.hosts import Hosts
     from holdfast.jobs.dispatcher.registry import Host
 
 __all__ = ["Garbage", "HostConnection", "Owner"]
@@ -36,25 +38,52 @@ class Owner(Protocol):
 
 
 class HostConnection(asyncio.Protocol):
-    """Send a request when the handshake is done, then hand lines to the owner."""
+    """Send a request as soon as the handshake is done, and hand its owner what comes.
 
-    def __init__(self, owner: Owner, host: Host, tls: HostTls, request: bytes, limit: int) -> None:
-        self._owner: Owner | None = owner
-        self._host = host
-        self._context = tls
-        self._request = request
+    ``limit`` is the longest line, in bytes.
+    """
+
+    def __init__(self, hosts: Hosts, host: Host, limit: int) -> None:
+        self._owner: Owner | None = None
+        self._hosts = hosts
+        self.host = host
+        self._request = b""
         self._parser = LineParser(limit)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = tls.wrap(host, self._incoming, self._outgoing)
+        self._tls = hosts.tls.wrap(host, self._incoming, self._outgoing)
         self._transport: asyncio.Transport | None = None
         #: Whether the handshake is done.
         self.secure = False
+        self._reusable = False
         self._kept = False
         self._paused = False
 
-    def close(self) -> None:
-        """Close the connection; the owner hears no more of it."""
+    def call(self, owner: Owner, request: bytes) -> None:
+        """Belong to an owner, and send its request now or when that can be done."""
+        self._owner = owner
+        if self.secure:
+            self._tls.write(request)
+            self._flush()
+        else:
+            self._request = request
+
+    def close(self, owner: Owner) -> None:
+        """Close the connection if it is still this owner's, who hears no more of it."""
+        if self._owner is owner:
+            self.drop()
+
+    def release(self) -> None:
+        """Leave the owner, whose call is over, to be of use for another one."""
+        self._owner = None
+        left = self._parser.held or self._tls.pending() or self._incoming.pending
+        if self._reusable and not (left or self._paused):
+            self._hosts.keep(self)
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the connection, which is nobody's."""
         self._owner = None
         if self._transport is not None:
             self._transport.abort()
@@ -78,6 +107,7 @@ class HostConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
         self._transport = cast("asyncio.Transport", transport)
+        self._hosts.prepare(transport.get_extra_info("socket"))
         if self._owner is None:
             self._transport.abort()
         else:
@@ -85,8 +115,11 @@ class HostConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Decrypt what came and hand it on."""
+        if self._owner is None:  # nothing was asked
+            self._lost(None)
+            return
         self._incoming.write(data)
-        if self._owner is not None and (self.secure or self._handshake()):
+        if self.secure or self._handshake():
             self._read()
 
     def eof_received(self) -> bool:
@@ -100,17 +133,18 @@ class HostConnection(asyncio.Protocol):
     def _handshake(self) -> bool:
         try:
             self._tls.do_handshake()
-            self._context.check(self._tls)
+            self._hosts.tls.check(self._tls)
         except ssl.SSLWantReadError:
             self._flush()
             return False
         except (ssl.SSLError, UnknownCertificate) as error:
-            self._context.forget(self._host)
+            self._hosts.tls.forget(self.host)
             self._flush()
             known = isinstance(error, (ssl.SSLCertVerificationError, UnknownCertificate))
             self._lost(error if known else Garbage(f"TLS: {_reason(error)}"))
             return False
         self.secure = True
+        self._reusable = self._tls.selected_alpn_protocol() == PROTOCOL
         self._tls.write(self._request)
         self._request = b""
         self._flush()
@@ -146,15 +180,18 @@ class HostConnection(asyncio.Protocol):
             if lines:
                 if not self._kept:
                     self._kept = True
-                    self._context.keep(self._host, self._tls)
+                    self._hosts.tls.keep(self.host, self._tls)
                 self._owner.received(lines)
         if self._outgoing.pending:  # an answer of TLS itself, such as to an update of keys
             self._flush()
 
     def _lost(self, error: Exception | None) -> None:
         owner, self._owner = self._owner, None
+        self._reusable = False
         if owner is not None:
             owner.lost(error)
+        else:
+            self._hosts.lost(self)
         if self._transport is not None:
             self._transport.abort()
 

@@ -20,9 +20,9 @@ from holdfast.wire.jsonlines import DEPTH, WireError, encode
 
 if TYPE_CHECKING:
     from holdfast.jobs.dispatcher.config import Config
+    from holdfast.jobs.dispatcher.hosts import Hosts
     from holdfast.jobs.dispatcher.registry import Registry
     from holdfast.jobs.dispatcher.store import Store
-    from holdfast.jobs.dispatcher.tls import HostTls
     from holdfast.jobs.requests import CallRequest
 
 __all__ = ["Dispatcher"]
@@ -36,14 +36,14 @@ _INTERRUPTED = encode(error_end("missing_result", "job interrupted abruptly"))
 class Dispatcher:
     """The jobs of one dispatcher.
 
-    ``config`` and ``tls`` may be replaced; jobs that run keep what they began with.
+    ``config`` and ``hosts`` may be replaced; jobs that run keep what they began with.
     """
 
-    def __init__(self, config: Config, store: Store, registry: Registry, tls: HostTls) -> None:
+    def __init__(self, config: Config, store: Store, registry: Registry, hosts: Hosts) -> None:
         self.config = config
         self.store = store
         self.registry = registry
-        self.tls = tls
+        self.hosts = hosts
         self.stopping = False
         self._jobs: dict[str, Job] = {}
         # Jobs with an id that the client chose, on their way to the disk.
@@ -195,7 +195,7 @@ class Dispatcher:
             return
         try:
             job.run = Run(
-                job, record, host, self.store, self.tls, self.config.connect_timeout, self._end
+                job, record, host, self.store, self.hosts, self.config.connect_timeout, self._end
             )
         except ValueError as error:  # the address is none, nor a name
             where = f"{host.name} ({host.address}:{host.port})"

@@ -7,7 +7,7 @@ import errno
 import ssl
 from typing import TYPE_CHECKING
 
-from holdfast.jobs.dispatcher.connection import Garbage, HostConnection
+from holdfast.jobs.dispatcher.connection import Garbage
 from holdfast.jobs.dispatcher.recorder import Recorder
 from holdfast.jobs.dispatcher.tls import UnknownCertificate
 from holdfast.jobs.endings import End, error_end
@@ -19,10 +19,10 @@ from holdfast.wire.jsonlines import DEPTH, WireError, decode, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdfast.jobs.dispatcher.hosts import Hosts
     from holdfast.jobs.dispatcher.job import Job
     from holdfast.jobs.dispatcher.registry import Host
     from holdfast.jobs.dispatcher.store import Record, Store
-    from holdfast.jobs.dispatcher.tls import HostTls
 
 __all__ = ["LINE_LIMIT", "Run"]
 
@@ -31,6 +31,7 @@ LINE_LIMIT = REPLY_LIMIT - 64
 
 _PACKET = b'{"stream":'
 _RESULT = b'{"result":'
+_ERROR = b'{"error":'
 
 # What goes wrong on this machine, and not on the way.
 _OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
@@ -45,7 +46,7 @@ class Run:
         record: Record,
         host: Host,
         store: Store,
-        tls: HostTls,
+        hosts: Hosts,
         connect_timeout: float,
         finished: Callable[[Job, bytes], None],
     ) -> None:
@@ -60,10 +61,14 @@ class Run:
         self._timeout = record.timeout
         self._max_exec_time = record.max_exec_time
         self._connect_timeout = connect_timeout
-        self._connection = HostConnection(self, host, tls, _request(record, host), LINE_LIMIT)
+        kept = hosts.take(host)
+        self._connection = kept or hosts.new(host)
         self._began = self._heard = self._loop.time()
         self._timer = self._loop.call_at(self._deadline()[0], self._check)
-        self._connecting: asyncio.Task[None] | None = self._loop.create_task(self._connect())
+        self._connecting: asyncio.Task[None] | None = None
+        self._connection.call(self, _request(record, host))
+        if kept is None:
+            self._connecting = self._loop.create_task(self._connect())
 
     def stop(self, end: bytes) -> bool:
         """End the job so; return False if it has ended already.
@@ -76,7 +81,7 @@ class Run:
         self._timer.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
-        self._connection.close()
+        self._connection.close(self)
         self._recorder.finish(lambda: self._finished(self._job, end))
         return True
 
@@ -130,6 +135,8 @@ class Run:
             for line in lines:
                 end = self._take(line)
                 if end is not None:
+                    if line is lines[-1] and not end.startswith(_ERROR):
+                        self._connection.release()
                     self.stop(end)
                     return
         except Invalid as error:

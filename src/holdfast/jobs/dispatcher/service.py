@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from holdfast.jobs.dispatcher.clients import ClientPort
 from holdfast.jobs.dispatcher.config import Config, ConfigError
 from holdfast.jobs.dispatcher.dispatcher import Dispatcher
+from holdfast.jobs.dispatcher.hosts import Hosts
 from holdfast.jobs.dispatcher.registry import Registry, RegistryError
+from holdfast.jobs.dispatcher.running import LINE_LIMIT
 from holdfast.jobs.dispatcher.security import Security, client_tls
 from holdfast.jobs.dispatcher.sqlite import SqliteStore
 from holdfast.jobs.dispatcher.store import StoreError
@@ -130,7 +132,8 @@ class Service:
             self._load_client_tls(config)
         self._certificates = certificates[0], self._certificates[1]
         self.config = self.dispatcher.config = config
-        self.dispatcher.tls = certificates[0]
+        self.dispatcher.hosts.close()
+        self.dispatcher.hosts = certificates[0]
         self.port.security = Security(config)
         self.registry.configure(config.host_db_script, config.host_db, config.host_db_timeout)
         self._due.set()
@@ -209,6 +212,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.dispatcher.hosts.close()
         await self.registry.close()
         await self.port.close()
         await self.dispatcher.store.close()
@@ -220,15 +224,15 @@ class Service:
             server.close()
 
 
-def _certificates(config: Config) -> tuple[HostTls, ssl.SSLContext | None]:
+def _certificates(config: Config) -> tuple[Hosts, ssl.SSLContext | None]:
     """Read what TLS needs; raise ConfigError where that cannot be done."""
     try:
-        hosts = HostTls(
+        tls = HostTls(
             config.ca_file, config.known_certs_file, verify_hostname=config.verify_hostname
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"ca_file or known_certs_file: {error}") from None
     try:
-        return hosts, client_tls(config)
+        return Hosts(tls, LINE_LIMIT, config.connect_timeout), client_tls(config)
     except (OSError, ValueError) as error:
         raise ConfigError(f"certfile, keyfile or client_ca_file: {error}") from None

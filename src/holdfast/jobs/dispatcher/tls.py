@@ -13,6 +13,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from holdfast.jobs.keeping import PROTOCOL
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,6 +45,7 @@ class HostTls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols([PROTOCOL])
         self._known: frozenset[bytes] | None = None
         if ca_file is not None:
             context.verify_mode = ssl.CERT_REQUIRED
