@@ -254,6 +254,7 @@ def test_a_real_interrupt_reaches_a_waiting_program(operation: str, listening: L
 
     def talk_of(one: ops.Operation) -> ops.Program[None]:
         try:
+            soon()
             yield one
         finally:
             tidy.append(True)
@@ -262,7 +263,7 @@ def test_a_real_interrupt_reaches_a_waiting_program(operation: str, listening: L
         yield from talk_of(asked(stream))
 
     before = sockets_open()
-    with pytest.raises(KeyboardInterrupt), interrupted(0.02):
+    with pytest.raises(KeyboardInterrupt), interrupted() as soon:
         blocking.run(between(listening, talk))
     assert tidy in ([True], [True, True])
     listening.close_accepted()

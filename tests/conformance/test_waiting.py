@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 from types import FrameType
@@ -22,16 +22,15 @@ from tests.conformance.peers import Listening, between, times_out
 
 
 @contextmanager
-def interrupted(seconds: float) -> Iterator[None]:
-    """Raise KeyboardInterrupt in the main thread, wherever it is, after so many seconds."""
+def interrupted() -> Iterator[Callable[[], object]]:
+    """Give a function to call before a wait, which KeyboardInterrupt then ends after 20 ms."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.02)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -83,10 +82,11 @@ def test_sleep_may_have_no_end(run: Run) -> None:
 @pytest.mark.parametrize("alone", [True, False])
 def test_an_interrupt_ends_a_sleep_without_an_end(alone: bool) -> None:
     """KeyboardInterrupt is thrown into a program that sleeps, alone or among others."""
-    ended = []
+    ended: list[bool] = []
 
     def sleeper() -> ops.Program[None]:
         try:
+            soon()
             yield ops.Sleep(inf)
         finally:
             ended.append(True)
@@ -94,7 +94,7 @@ def test_an_interrupt_ends_a_sleep_without_an_end(alone: bool) -> None:
     def program() -> ops.Program[Any]:
         return (yield ops.All([sleeper(), sleeper()]))
 
-    with pytest.raises(KeyboardInterrupt), interrupted(0.02):
+    with pytest.raises(KeyboardInterrupt), interrupted() as soon:
         blocking.run(sleeper() if alone else program())
     assert ended == [True] * (1 if alone else 2)
 

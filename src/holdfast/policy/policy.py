@@ -106,6 +106,10 @@ class Policy(Spec):
     def __call__(self, function: F) -> F:
         """Decorate a function, plain or asynchronous, so that calls of it survive.
 
+        A plain function that returns a coroutine is treated as an asynchronous one, from the call
+        that does so. One that returns a Deferred raises TypeError: it takes
+        `holdfast.drivers.twisted.Driver.under`.
+
         The function is to this policy what an endpoint is in a cluster: it has one breaker and
         one limit, shared by all its calls. Its errors count against the breaker and are raised
         as they are, with the attempts in their notes; those in ``retry.exceptions`` are worth
