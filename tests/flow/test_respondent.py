@@ -926,3 +926,30 @@ def test_events_as_hio_does() -> None:
             assert len(ours.events) == 3
             assert (ours.leid, ours.retry) == (theirs.leid, theirs.retry) == ("2", 250)
             assert ours.evented == theirs.evented
+
+
+def test_step_by_step() -> None:
+    """The generators give None for as long as something is missing, whatever comes at a time."""
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    respondent = Respondent()
+    head, body = respondent.parseHead(), respondent.parseBody()
+    said: list[bool | None] = []
+    for byte in whole[:-5]:
+        respondent.msg.append(byte)
+        said.append(next(head))
+    assert said == [None] * (len(whole) - 6) + [True]
+    assert list(head) == []
+    assert (respondent.status, respondent.length, respondent.ended) == (200, 5, False)
+    assert next(body) is None
+    respondent.msg += b"hello"
+    assert list(body) == [True]
+    assert bytes(respondent.body) == b"hello"
+    assert list(respondent.parseHead()) == list(respondent.parseBody()) == [True]
+
+
+def test_steps_of_rubbish() -> None:
+    """What is no response is over at once, with its error."""
+    respondent = Respondent(msg=bytearray(b"rubbish\r\n\r\n"))
+    assert list(respondent.parseHead()) == [True]
+    assert respondent.errored
+    assert not respondent.headed

@@ -12,7 +12,7 @@ from holdfast.wire.http1 import CHUNKED, CLOSE, LENGTH, LIMITS, Limits, Response
 from holdfast.wire.sse import MAX_EVENT, EventStreamParser
 
 if TYPE_CHECKING:
-    from collections.abc import MutableSequence
+    from collections.abc import Iterator, MutableSequence
 
     from holdfast.wire.http1 import Message
 
@@ -173,10 +173,10 @@ class Respondent:
 
     def reinit(
         self,
+        redirectable: bool | None = None,
         msg: bytearray | None = None,
         dictable: bool | None = None,
         method: str | None = "GET",
-        redirectable: bool | None = None,
         **kwa: Any,
     ) -> None:
         """Get ready for the next response; what is None stays as it was."""
@@ -249,6 +249,30 @@ class Respondent:
                 self._take(parser, size)  # also what came before a fault
         except WireError as error:
             self._fail(str(error))
+
+    def parseHead(self) -> Iterator[bool | None]:
+        """Parse at each step, and give None until the head is there, then True.
+
+        What has come of the body by then is taken with it. A response that is over, well or not,
+        has no more to give, either.
+        """
+        while not self._past_head:
+            self.parse()
+            if not self._past_head:
+                yield None
+        yield True
+
+    @property
+    def _past_head(self) -> bool:
+        return self.headed or self.ended
+
+    def parseBody(self) -> Iterator[bool | None]:
+        """Parse at each step, and give None until the response is over, then True."""
+        while not self.ended:
+            self.parse()
+            if not self.ended:
+                yield None
+        yield True
 
     def _take(self, parser: ResponseParser, size: int) -> None:
         """Take what the parser has found; ``size``: of a response that may have come whole."""
