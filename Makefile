@@ -19,6 +19,9 @@ dev-needs := --editable '.[blocks,brotli,zstd,demo,dns,jobs,plot,prometheus,otel
 bench-needs := --editable '.[jobs]' --group bench
 docs-needs := --editable '.[blocks,jobs,prometheus,otel,twisted]' --group docs
 
+# Hundreds of processes start here: each of them would compile everything anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow coverage lint bench docs clean
 

@@ -4,51 +4,60 @@
 ``Policy`` says what is done so that their calls survive, and decorates functions as well. See
 `holdfast.rest` for JSON resources on pools, shards and replicas, `holdfast.cluster.discovery` for
 where hosts come from, and `holdfast.testing` for your own tests.
+
+Names are imported when they are used: who needs a part of this package does not pay for the others.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from holdfast._version import __version__
-from holdfast.cluster import (
-    AsyncCluster,
-    Attempt,
-    BoundedLoad,
-    Check,
-    Cluster,
-    Ejection,
-    Host,
-    LeastLoaded,
-    Maglev,
-    PeakEWMA,
-    PowerOfTwo,
-    Priority,
-    Random,
-    Rendezvous,
-    Ring,
-    RoundRobin,
-    SlowStart,
-    Subset,
-    WeightedRandom,
-    WeightedRoundRobin,
-)
-from holdfast.errors import HoldfastError
-from holdfast.http.headers import Headers
-from holdfast.http.limits import Timeout
-from holdfast.http.responses import Response
-from holdfast.policy import (
-    AdaptiveLimit,
-    Admission,
-    Breaker,
-    Budget,
-    Coalesce,
-    Event,
-    Fallback,
-    Fault,
-    Hedge,
-    Limit,
-    Policy,
-    RateLimit,
-    Retry,
-    deadline,
-)
+
+if TYPE_CHECKING:
+    from holdfast.cluster import (
+        AsyncCluster,
+        Attempt,
+        BoundedLoad,
+        Check,
+        Cluster,
+        Ejection,
+        Host,
+        LeastLoaded,
+        Maglev,
+        PeakEWMA,
+        PowerOfTwo,
+        Priority,
+        Random,
+        Rendezvous,
+        Ring,
+        RoundRobin,
+        SlowStart,
+        Subset,
+        WeightedRandom,
+        WeightedRoundRobin,
+    )
+    from holdfast.errors import HoldfastError
+    from holdfast.http.headers import Headers
+    from holdfast.http.limits import Timeout
+    from holdfast.http.responses import Response
+    from holdfast.policy import (
+        AdaptiveLimit,
+        Admission,
+        Breaker,
+        Budget,
+        Coalesce,
+        Event,
+        Fallback,
+        Fault,
+        Hedge,
+        Limit,
+        Policy,
+        RateLimit,
+        Retry,
+    )
+    from holdfast.policy.deadline import deadline
 
 __all__ = [
     "AdaptiveLimit",
@@ -91,3 +100,56 @@ __all__ = [
     "__version__",
     "deadline",
 ]
+
+_MODULES = {
+    "AsyncCluster": "cluster",
+    "Attempt": "cluster",
+    "BoundedLoad": "cluster",
+    "Check": "cluster",
+    "Cluster": "cluster",
+    "Ejection": "cluster",
+    "Host": "cluster",
+    "LeastLoaded": "cluster",
+    "Maglev": "cluster",
+    "PeakEWMA": "cluster",
+    "PowerOfTwo": "cluster",
+    "Priority": "cluster",
+    "Random": "cluster",
+    "Rendezvous": "cluster",
+    "Ring": "cluster",
+    "RoundRobin": "cluster",
+    "SlowStart": "cluster",
+    "Subset": "cluster",
+    "WeightedRandom": "cluster",
+    "WeightedRoundRobin": "cluster",
+    "HoldfastError": "errors",
+    "Headers": "http.headers",
+    "Timeout": "http.limits",
+    "Response": "http.responses",
+    "AdaptiveLimit": "policy",
+    "Admission": "policy",
+    "Breaker": "policy",
+    "Budget": "policy",
+    "Coalesce": "policy",
+    "Event": "policy",
+    "Fallback": "policy",
+    "Fault": "policy",
+    "Hedge": "policy",
+    "Limit": "policy",
+    "Policy": "policy",
+    "RateLimit": "policy",
+    "Retry": "policy",
+    "deadline": "policy.deadline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
