@@ -1,6 +1,7 @@
 """A web application that starts backups on hosts, and shows how they go.
 
-Start it with ``HOLDFAST_DISPATCHER=10.0.0.5:3502 uvicorn jobs_app:app``.
+Start it with ``HOLDFAST_DISPATCHER=10.0.0.5:3502 uvicorn jobs_app:app``. A page follows a job by
+``new EventSource(`/jobs/${job}/events`)``, which it closes at the event ``end``.
 """
 
 import json
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from holdfast.jobs import AsyncHarpCaller
+from holdfast.jobs import AsyncHarpCaller, CommunicationError, RemoteError
 
 
 @asynccontextmanager
@@ -35,7 +36,9 @@ async def start(request: Request) -> JSONResponse:
 async def follow(request: Request) -> StreamingResponse:
     """Stream a job's packets as server-sent events, from the one after the last that came."""
     job = request.app.state.rpc.job(request.path_params["job"])
-    since = int(request.headers.get("last-event-id", -1)) + 1
+    await job.host()  # so that an unknown job is an error, and not a stream that breaks
+    last = request.headers.get("last-event-id", "")
+    since = int(last) + 1 if last.isdecimal() else 0
 
     async def events() -> AsyncIterator[str]:
         async with job.follow(since=since, numbered=True) as packets:
@@ -48,10 +51,23 @@ async def follow(request: Request) -> StreamingResponse:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+async def refused(request: Request, error: Exception) -> JSONResponse:
+    """Say what the dispatcher said."""
+    assert isinstance(error, RemoteError)
+    status = 404 if error.type == "invalid_jobid" else 502
+    return JSONResponse({"error": error.type}, status_code=status)
+
+
+async def unreachable(request: Request, error: Exception) -> JSONResponse:
+    """Say that it may go better later."""
+    return JSONResponse({"error": "no dispatcher can be reached"}, status_code=503)
+
+
 app = Starlette(
     routes=[
         Route("/hosts/{host}/backups", start, methods=["POST"]),
         Route("/jobs/{job}/events", follow),
     ],
+    exception_handlers={RemoteError: refused, CommunicationError: unreachable},
     lifespan=lifespan,
 )

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,13 +19,16 @@ from typing import Any
 
 import pytest
 
-from holdfast.cli.call import arguments_of
+from holdfast.cli.call import EPILOG, arguments_of, call
 from holdfast.console.jobs import state_of
 from holdfast.jobs import HarpCaller
 from holdfast.jobs.agent.init import init
 from tests.cli.conftest import COMMAND, LIMIT, Invoke
 from tests.jobs.agent.daemons import Daemon
+from tests.jobs.client.scripts import Hear, LineServer, Say
+from tests.jobs.client.test_exchanges import JOB, STATUS
 from tests.jobs.dispatcher.process import DispatcherProcess
+from tests.servers.scripted import Script
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -101,7 +105,7 @@ def run(invoke: Invoke, env: dict[str, str | None]) -> Callable[..., Any]:
 Run = Callable[..., Any]
 
 
-def lines(text: str) -> list[Any]:
+def values(text: str) -> list[Any]:
     """Return what lines of JSON say."""
     return [json.loads(line) for line in text.splitlines()]
 
@@ -117,7 +121,7 @@ def test_call_prints_the_result(run: Run) -> None:
 def test_call_by_name(run: Run) -> None:
     """KEY=VALUE gives an argument by name."""
     done = run("call", "web1", "echo", "width=800", "name=a=b", "--json")
-    said = lines(done.stdout)
+    said = values(done.stdout)
     assert re.fullmatch("[0-9a-f-]{36}", said[0]["job"])
     assert said[1:] == [{"result": {"width": 800, "name": "a=b"}}]
 
@@ -129,11 +133,28 @@ def test_arguments() -> None:
     assert arguments_of(["[" * 100_000])[0] == ["[" * 100_000]
 
 
+def test_examples_of_the_help() -> None:
+    """The calls that the help shows are calls that may be given."""
+    shown = re.findall("holdfast (call .*)", EPILOG)
+    assert len(shown) > 2
+    for example in shown:
+        with call.make_context("call", shlex.split(example)[1:]) as context:
+            arguments_of(context.params["arguments"])
+
+
+def test_any_name_of_an_argument(run: Run) -> None:
+    """Arguments may have any names, and a name that is no text is no reason to fail."""
+    done = run("call", "web1", "echo", "self=1", "host=2", "--json")
+    assert values(done.stdout)[1:] == [{"result": {"self": 1, "host": 2}}]
+    done = run("call", "web1", "echo", "\udcff")
+    assert (done.exit_code, json.loads(done.stdout)) == (0, ["\udcff"])
+
+
 def test_follow_prints_packets(run: Run) -> None:
     """With --follow the packets come first, each in a line."""
     done = run("call", "web1", "count", "3", "--follow")
-    assert lines(done.stdout) == [{"number": 0}, {"number": 1}, {"number": 2}, "done"]
-    said = lines(run("call", "web1", "count", "to=2", "--follow", "--json").stdout)
+    assert values(done.stdout) == [{"number": 0}, {"number": 1}, {"number": 2}, "done"]
+    said = values(run("call", "web1", "count", "to=2", "--follow", "--json").stdout)
     assert said[1:] == [
         {"packet": 0, "data": {"number": 0}},
         {"packet": 1, "data": {"number": 1}},
@@ -156,7 +177,7 @@ def test_failures(run: Run, arguments: tuple[str, ...], status: int, said: str) 
     assert (done.exit_code, done.stdout) == (status, "")
     assert said in done.stderr
     if status == 3:
-        message = lines(run("call", *arguments, "--json").stdout)[-1]
+        message = values(run("call", *arguments, "--json").stdout)[-1]
         assert message["exception"]["type"] == "LookupError"
 
 
@@ -209,9 +230,9 @@ def test_a_jobs_life(run: Run, caller: HarpCaller) -> None:
     job_id = run("call", "web1", "tell", "--detach", *options).stdout.strip()
     with caller.job(job_id).follow(since=0) as packets:
         pid = next(packets)
-    waiting = lines(run("call", "web1", "hold", "--detach", "--json", *options).stdout)[0]["job"]
+    waiting = values(run("call", "web1", "hold", "--detach", "--json", *options).stdout)[0]["job"]
 
-    listed = {one["job"]: one for one in lines(run("jobs", "list", "--json").stdout)}
+    listed = {one["job"]: one for one in values(run("jobs", "list", "--json").stdout)}
     assert listed[job_id]["queue"] == {"disk": "sda"}
     assert state_of(listed[job_id]["time"]) == "running"
     assert state_of(listed[waiting]["time"]) == "waiting"
@@ -219,7 +240,7 @@ def test_a_jobs_life(run: Run, caller: HarpCaller) -> None:
     assert re.search(rf"{job_id} +web1 +tell +\[\] +running ", table)
     assert re.search(rf"{waiting} +web1 +hold +\[\] +waiting ", table)
 
-    (shown,) = lines(run("jobs", "show", job_id, "--json").stdout)
+    (shown,) = values(run("jobs", "show", job_id, "--json").stdout)
     assert shown["call"] == {"host": "web1", "procedure": "tell", "arguments": []}
     assert (shown["info"], shown["end"], shown["time"]["end"]) == ("who", None, None)
     assert "running" in run("jobs", "show", job_id).stdout
@@ -227,27 +248,27 @@ def test_a_jobs_life(run: Run, caller: HarpCaller) -> None:
     done = run("jobs", "cancel", waiting, job_id)
     assert (done.exit_code, done.stdout.count(" was cancelled\n")) == (0, 2)
     done = run("jobs", "cancel", job_id, "--json")
-    assert (done.exit_code, lines(done.stdout)) == (1, [{"job": job_id, "cancelled": False}])
+    assert (done.exit_code, values(done.stdout)) == (1, [{"job": job_id, "cancelled": False}])
 
     done = run("jobs", "follow", job_id, "--json")
-    assert (done.exit_code, lines(done.stdout)) == (
+    assert (done.exit_code, values(done.stdout)) == (
         5,
         [{"packet": 0, "data": pid}, {"cancelled": True}],
     )
-    assert lines(run("jobs", "follow", job_id, "--since", "1", "--json").stdout) == [
+    assert values(run("jobs", "follow", job_id, "--since", "1", "--json").stdout) == [
         {"cancelled": True}
     ]
     assert "cancelled" in run("jobs", "show", job_id).stdout
-    everything = {one["job"]: one for one in lines(run("jobs", "list", "-a", "--json").stdout)}
-    assert state_of(everything[waiting]["time"]) == "cancelled"
+    everything = {one["job"]: one for one in values(run("jobs", "list", "-a", "--json").stdout)}
+    assert state_of(everything[waiting]["time"]) == "never ran"
     assert job_id in run("jobs", "list", "--all").stdout
 
 
 def test_show_tells_the_end(run: Run) -> None:
     """A result is laid out, an exception told."""
-    job_id = lines(run("call", "web1", "echo", "a=[1]", "--json").stdout)[0]["job"]
+    job_id = values(run("call", "web1", "echo", "a=[1]", "--json").stdout)[0]["job"]
     assert '"a": [\n' in run("jobs", "show", job_id).stdout
-    job_id = lines(run("call", "web1", "fail", "--json").stdout)[0]["job"]
+    job_id = values(run("call", "web1", "fail", "--json").stdout)[0]["job"]
     shown = run("jobs", "show", job_id).stdout
     assert "LookupError: no \\x1b[2J such thing" in shown
 
@@ -264,7 +285,7 @@ def test_prune(run: Run) -> None:
     """Jobs that ended before some days are forgotten, and counted."""
     run("call", "web1", "echo")
     assert run("jobs", "prune").stdout == "0 jobs forgotten\n"
-    assert lines(run("jobs", "prune", "--age", "1000", "--json").stdout) == [{"pruned": 0}]
+    assert values(run("jobs", "prune", "--age", "1000", "--json").stdout) == [{"pruned": 0}]
 
 
 @pytest.mark.parametrize("command", ["list", "prune"])
@@ -276,6 +297,62 @@ def test_control_socket(invoke: Invoke, tmp_path: Path, command: str) -> None:
     done = invoke("jobs", command, "--control", str(tmp_path / "none"))
     assert (done.exit_code, done.stdout) == (1, "")
     assert f"no dispatcher answers at {tmp_path / 'none'}" in done.stderr
+    done = invoke("jobs", command, "--dispatcher", "127.0.0.1")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "the dispatcher's administrator" in done.stderr
+    assert "--control" in done.stderr
+
+
+ASK = Hear({"harpcaller": 1, "get_status": JOB})
+RESULT = Hear({"harpcaller": 1, "get_result": JOB, "wait": False})
+
+
+def test_times_that_are_none(invoke: Invoke) -> None:
+    """What a dispatcher says of time is shown, whatever it is."""
+    status = {**STATUS, "time": {"submit": -(10**18), "start": None, "end": None}}
+    asked: list[Any] = [ASK, Say(status)]
+    with LineServer([RESULT, Say({"no_result": True}), *asked * 9]) as server:
+        done = invoke("jobs", "show", JOB, "--dispatcher", f"{server.host}:{server.port}")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert str(-(10**18)) in done.stdout
+
+
+def test_a_job_that_ends_while_it_is_shown(invoke: Invoke) -> None:
+    """A job that has ended is not shown without its end."""
+    status = {**STATUS, "time": {"submit": 1, "start": 1, "end": 2}}
+    script: Script = [
+        RESULT,
+        Say({"no_result": True}),
+        ASK,
+        Say(status),
+        RESULT,
+        Say({"result": 5}),
+    ]
+    with LineServer(script) as server:
+        done = invoke("jobs", "show", JOB, "--json", "--dispatcher", f"{server.host}:{server.port}")
+    (shown,) = values(done.stdout)
+    assert (shown["end"], shown["time"]["end"]) == ({"result": 5}, 2)
+
+
+def test_cancelling_goes_on(invoke: Invoke) -> None:
+    """A job that may not be cancelled is no reason to leave out those that may."""
+    denied = {"error": {"type": "access_denied", "message": "not yours"}}
+    cancel = Hear({"harpcaller": 1, "cancel": JOB})
+    with LineServer([cancel, Say(denied), cancel, Say({"cancelled": True})]) as server:
+        where = "--dispatcher", f"{server.host}:{server.port}"
+        done = invoke("jobs", "cancel", JOB, JOB, *where)
+    assert (done.exit_code, done.stdout) == (1, f"{JOB} was cancelled\n")
+    assert "access_denied: not yours" in done.stderr
+
+
+def test_a_lost_follower(invoke: Invoke) -> None:
+    """Who cannot follow any more is told how to come back, and nothing that nobody knows."""
+    follow = Hear({"harpcaller": 1, "follow_stream": JOB, "since": 0})
+    with LineServer([follow, Say({"packet": 0, "data": 7}, [])]) as server:
+        done = invoke("jobs", "follow", JOB, "--dispatcher", f"{server.host}:{server.port}")
+    assert (done.exit_code, done.stdout) == (1, "7\n")
+    assert f"holdfast jobs follow {JOB} --since 1" in done.stderr
+    assert "goes on" not in done.stderr
 
 
 class Called:

@@ -82,6 +82,13 @@ def count(to):
 
 
 @streaming_procedure
+def backup(target):
+    yield {"line": "scanning"}
+    yield {"line": "done\\n\\n"}
+    yield Result({"status": 0, "target": target})
+
+
+@streaming_procedure
 def breaks():
     yield 0
     raise LookupError("in the middle")

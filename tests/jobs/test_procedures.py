@@ -105,7 +105,7 @@ def test_fitting_arguments(arguments: Any, fits: bool) -> None:
 
     def function(one: int, two: int = 2) -> None: ...
 
-    assert (Offer(Procedure(function), None).misfit(arguments) is None) is fits
+    assert (Offer("function", Procedure(function), None).misfit(arguments) is None) is fits
 
 
 def test_accounts() -> None:

@@ -32,7 +32,7 @@ Exit status:
 \b
 Examples:
   holdfast call web1 uptime
-  holdfast call web1 resize img.png width=800 --queue '{"disk": "sda"}'
+  holdfast call web1 resize file=img.png width=800 --queue '{"disk": "sda"}'
   holdfast call web1 deploy version='"2.0"' --follow
   holdfast call web1 shift -- -5
 """
@@ -92,7 +92,7 @@ def call(
         raise click.UsageError("Give --detach or --follow, not both.")
     positional, named = arguments_of(arguments)
     options = {
-        "queue": _json(queue, "--queue"),
+        "queue": _queue(queue),
         "concurrency": concurrency,
         "timeout": timeout,
         "max_exec_time": max_exec_time,
@@ -155,6 +155,14 @@ def _json(text: str | None, option: str) -> Any:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not JSON: {error}.", param_hint=option) from None
+
+
+def _queue(text: str | None) -> dict[str, Any] | None:
+    name = _json(text, "--queue")
+    if text is not None and not isinstance(name, dict):
+        message = """it must be a JSON object, such as '{"disk": "sda"}'."""
+        raise click.BadParameter(message, param_hint="--queue")
+    return name  # type: ignore[no-any-return]
 
 
 def _submitted(

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CANCELLED",
     "FAILED",
-    "NOT_FINISHED",
     "RAISED",
     "UNFIT",
     "JobPrinter",
@@ -32,7 +31,7 @@ __all__ = [
     "end_of",
 ]
 
-FAILED, RAISED, UNFIT, CANCELLED, NOT_FINISHED = 1, 3, 4, 5, 6
+FAILED, RAISED, UNFIT, CANCELLED = 1, 3, 4, 5
 
 
 def complain(sentence: str) -> None:
@@ -87,34 +86,34 @@ class JobPrinter:
             return self.lost(job, error)
         return self.end(job)
 
-    def end(self, job: RemoteCall, wait: bool = True) -> int:
+    def end(self, job: RemoteCall) -> int:
         """Print how the job ended, after waiting for it; returns the exit status."""
         try:
-            end = end_of(job.result(wait=wait))
+            end = end_of(job.result(wait=True))
         except HarpException as error:
             return self.lost(job, error)
+        assert end is not None
         if self._as_json:
-            self._line(end if end is not None else {"no_result": True})
-        elif end is not None:
-            self._told(job, end)
+            self._line(end)
         else:
-            complain(f"job {job.id()} has not ended")
+            self._told(job, end)
         return status_of(end)
 
     def lost(self, job: RemoteCall, error: HarpException) -> int:
         """Say that nothing more can be known of the job now; returns the exit status."""
         complain(str(error))
         if isinstance(error, CommunicationError):
-            self.go_on(job)
+            self._come_back(job, "What becomes of it cannot be seen from here.")
         return FAILED
 
     def go_on(self, job: RemoteCall) -> None:
         """Say how to come back to a job that goes on."""
+        self._come_back(job, f"Job {job.id()} goes on.")
+
+    def _come_back(self, job: RemoteCall, sentence: str) -> None:
         since = f" --since {self.position}" if self.position else ""
-        click.echo(
-            f"Job {job.id()} goes on. Come back with: holdfast jobs follow {job.id()}{since}",
-            err=True,
-        )
+        again = f"Come back with: holdfast jobs follow {job.id()}{since}"
+        click.echo(f"{sentence} {again}", err=True)
 
     def _packet(self, number: int, data: Any) -> None:
         if self._as_json:
@@ -153,9 +152,7 @@ class JobPrinter:
         output().print(coloured(line.decode().rstrip("\n")), soft_wrap=True)
 
 
-def status_of(end: dict[str, Any] | None) -> int:
+def status_of(end: dict[str, Any]) -> int:
     """Return the exit status that tells how a job ended."""
-    if end is None:
-        return NOT_FINISHED
     kinds = {"result": 0, "exception": RAISED, "error": UNFIT, "cancelled": CANCELLED}
     return kinds[next(iter(end))]

@@ -31,11 +31,24 @@ AS_JSON = click.option(
 )
 
 
+def _refused(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(
+            f"`holdfast jobs {ctx.info_name}` is for the dispatcher's administrator, on its own "
+            "machine: it takes --control, the path of the dispatcher's control socket."
+        )
+
+
+#: What people try first, so that they learn why it is not there.
+NOT_FOR_CLIENTS = click.option("--dispatcher", hidden=True, expose_value=False, callback=_refused)
+
+
 @click.group(epilog=EPILOG, short_help="List, show, follow, cancel and prune jobs.")
 def jobs() -> None:
     """List, show, follow, cancel and prune the jobs of a dispatcher.
 
-    `list` and `prune` are for its administrator: they need its control socket.
+    `show`, `follow` and `cancel` are for its clients, from anywhere (--dispatcher). `list` and
+    `prune` are for its administrator, on its own machine: they need its control socket (--control).
     """
 
 
@@ -43,8 +56,13 @@ def jobs() -> None:
 @click.option("-a", "--all", "everything", is_flag=True, help="Those that have ended, too.")
 @AS_JSON
 @CONTROL
+@NOT_FOR_CLIENTS
 def list_jobs(everything: bool, as_json: bool, control: Path | None) -> None:
-    """List the jobs that wait or run, from the oldest on."""
+    """List the jobs that wait or run, from the oldest on.
+
+    For the dispatcher's administrator, on its own machine: clients know the jobs that they have
+    submitted, by their ids.
+    """
     found = _asked(control, "list", {"all": everything, "queue": True})
     if as_json:
         for job in found:
@@ -69,6 +87,8 @@ def show(job_id: str, as_json: bool, **where: Any) -> None:
         try:
             job = caller.job(job_id)
             end = end_of(job.result())
+            if end is None and job.end_time() is not None:  # it has ended since
+                end = end_of(job.result())
             about = {
                 "job": job_id,
                 "call": {
@@ -130,13 +150,18 @@ def follow(job_id: str, since: int | None, recent: int | None, as_json: bool, **
 @dispatcher_options
 def cancel(job_ids: Sequence[str], as_json: bool, **where: Any) -> None:
     """Cancel jobs that wait or run; exits with 1 if one of them does neither."""
-    from holdfast.jobs import HarpException
+    from holdfast.cli.following import complain
+    from holdfast.jobs import HarpException, RemoteError
 
     every = True
     with caller_of(**where) as caller:
         for job_id in job_ids:
             try:
                 was = caller.job(job_id).cancel()
+            except RemoteError as error:  # the others may be had all the same
+                complain(f"{job_id}: {error}")
+                every = False
+                continue
             except HarpException as error:
                 _fail(str(error))
             every = every and was
@@ -158,8 +183,12 @@ def cancel(job_ids: Sequence[str], as_json: bool, **where: Any) -> None:
 )
 @AS_JSON
 @CONTROL
+@NOT_FOR_CLIENTS
 def prune(age: float, as_json: bool, control: Path | None) -> None:
-    """Forget jobs that ended long ago, with all that they streamed."""
+    """Forget jobs that ended long ago, with all that they streamed.
+
+    For the dispatcher's administrator, on its own machine.
+    """
     for answer in _asked(control, "prune-jobs", {"age": age}):
         count = answer["pruned"]
         if as_json:
@@ -174,7 +203,7 @@ def _asked(control: Path | None, command: str, options: dict[str, Any]) -> Itera
 
     try:
         yield from ask(control_of(control), command, options)
-    except (CommandFailed, NotRunning) as error:
+    except (CommandFailed, NotRunning, OSError) as error:
         _fail(str(error))
 
 

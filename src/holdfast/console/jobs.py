@@ -24,7 +24,7 @@ __all__ = ["job_table", "jobs_table", "state_of"]
 #: Characters of a call's arguments that are shown in a list.
 _SHORT = 40
 
-_STYLES = {"waiting": "yellow", "running": "green", "ended": "", "cancelled": "dim"}
+_STYLES = {"waiting": "yellow", "running": "green", "ended": "", "never ran": "dim"}
 
 
 def jobs_table(jobs: Sequence[dict[str, Any]]) -> RenderableType:
@@ -90,9 +90,12 @@ def job_table(job: dict[str, Any]) -> RenderableType:
 
 
 def state_of(times: dict[str, Any]) -> str:
-    """Return what a job does, as its times tell; what never started can only be cancelled."""
+    """Return what a job does, as its times tell.
+
+    What ended in its queue was cancelled, or its dispatcher was stopped.
+    """
     if times["end"] is not None:
-        return "ended" if times["start"] is not None else "cancelled"
+        return "ended" if times["start"] is not None else "never ran"
     return "running" if times["start"] is not None else "waiting"
 
 
@@ -106,7 +109,10 @@ def _shortened(text: str) -> str:
 
 
 def _moment(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OSError, OverflowError, ValueError):  # no time that there is
+        return str(seconds)
 
 
 def _span(start: int | None, end: int | None, now: float) -> str:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 from holdfast.drivers.asyncio import run
 from holdfast.jobs.asking import arguments_of, cancel, outcome, submit, value_of
 from holdfast.jobs.errors import CommunicationError, RemoteError
-from holdfast.jobs.remote import BaseCall, BaseProcedure, BaseServer, refuse_dunder
-from holdfast.jobs.watching import Following
+from holdfast.jobs.remote import (
+    BaseCall,
+    BaseIterator,
+    BaseProcedure,
+    BaseServer,
+    refuse_dunder,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
-
-    from holdfast.jobs.aio_connections import AsyncJSONConnection
 
 __all__ = ["AsyncRemoteCall", "AsyncRemoteProcedure", "AsyncRemoteServer"]
 
@@ -30,7 +33,7 @@ class AsyncRemoteServer(BaseServer):
 class AsyncRemoteProcedure(BaseProcedure):
     """A procedure on a server; see `RemoteProcedure`."""
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> AsyncRemoteCall:
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> AsyncRemoteCall:
         """Submit a job that calls the procedure; see `RemoteProcedure.__call__`.
 
         Where it is cancelled nobody knows whether the job was submitted.
@@ -42,29 +45,11 @@ class AsyncRemoteProcedure(BaseProcedure):
 class AsyncRemoteCall(BaseCall):
     """A job; see `RemoteCall`. Iterators over its packets are asynchronous."""
 
-    class StreamIterator:
+    class StreamIterator(BaseIterator):
         """An asynchronous iterator over a job's packets; see `RemoteCall.StreamIterator`.
 
         The stream is asked for at the first packet, or by ``async with``.
         """
-
-        def __init__(
-            self,
-            remote_call: AsyncRemoteCall,
-            conn: AsyncJSONConnection | None,
-            numbered: bool = False,
-            *,
-            following: Following | None = None,
-        ) -> None:
-            self.numbered = numbered
-            core = remote_call._core
-            self._following = following or Following(core, remote_call.id(), "follow")
-            self._over = False
-            if conn is not None:
-                lines, conn._link.lines = conn._link.lines, None
-                if lines is None:
-                    raise CommunicationError("the connection is closed")
-                self._following.adopt(lines)
 
         def __aiter__(self) -> Self:
             return self
@@ -87,8 +72,7 @@ class AsyncRemoteCall(BaseCall):
 
         async def aclose(self) -> None:
             """End the iteration, and close the connection; the job goes on."""
-            self._over = True
-            self._following.close()
+            self._end()
 
         async def __aenter__(self) -> Self:
             await run(self._following.begin())
@@ -101,10 +85,6 @@ class AsyncRemoteCall(BaseCall):
             traceback: TracebackType | None,
         ) -> None:
             await self.aclose()
-
-        def __del__(self) -> None:
-            if "_following" in self.__dict__:
-                self._following.close()
 
     async def cancel(self) -> bool:
         """Cancel the job; see `RemoteCall.cancel`."""

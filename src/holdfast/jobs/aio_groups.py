@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from holdfast.drivers.asyncio import run as run_program
 from holdfast.jobs.aio_calls import AsyncRemoteCall
 from holdfast.jobs.asking import arguments_of
-from holdfast.jobs.groups import BaseGroup, Outcome, Run
-from holdfast.jobs.remote import name_of, refuse_dunder
+from holdfast.jobs.groups import BaseGroup, BaseGroupProcedure, Outcome, Run
+from holdfast.jobs.remote import refuse_dunder
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,14 +26,10 @@ class AsyncGroup(BaseGroup):
         return AsyncGroupProcedure(self, procedure)
 
 
-class AsyncGroupProcedure:
+class AsyncGroupProcedure(BaseGroupProcedure):
     """A procedure on several servers."""
 
-    def __init__(self, group: AsyncGroup, name: str) -> None:
-        self._group = group
-        self._name = name_of("procedure", name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> AsyncGroupResults:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> AsyncGroupResults:
         """Call the procedure on all servers; returns an asynchronous iterator over the results.
 
         To be called in a running event loop; see `GroupProcedure.__call__`.
@@ -45,7 +41,7 @@ class AsyncGroupResults:
     """An asynchronous iterator over `Outcome` triples, in the order in which jobs end."""
 
     def __init__(
-        self, group: AsyncGroup, procedure: str, arguments: list[Any] | dict[str, Any]
+        self, group: BaseGroup, procedure: str, arguments: list[Any] | dict[str, Any]
     ) -> None:
         # None is the end, an exception what made an end of it all.
         results: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.jobs.host_calls import HostCall
-from holdfast.jobs.remote import name_of, refuse_dunder
+from holdfast.jobs.remote import refuse_dunder
 from holdfast.jobs.results import Result
-from holdfast.jobs.server import BaseHarpServer
+from holdfast.jobs.server import BaseHarpProcedure, BaseHarpServer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,17 +37,10 @@ class AsyncHarpServer(BaseHarpServer):
         """Do nothing: each call has a connection of its own."""
 
 
-class AsyncHarpProcedure:
+class AsyncHarpProcedure(BaseHarpProcedure):
     """A procedure on a host: ``AsyncHarpProcedure(server, name)``."""
 
-    def __init__(self, server: AsyncHarpServer, name: str) -> None:
-        self._server = server
-        self._name = name_of("procedure", name)
-
-    def __repr__(self) -> str:
-        return f"<AsyncHarpProcedure {self._name} at {self._server._core.pool.name}>"
-
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the procedure once; see `HarpProcedure.__call__`. Cancelling ends the call.
 
         Returns its result, or an `AsyncHarpStreamIterator` where it streams.

@@ -240,6 +240,7 @@ def ask_anything(core: DispatcherCore, message: Any) -> Program[dict[str, Any]]:
         raise InvalidCall(f"a request is a dict, not {type(given).__name__}")
     call = Exchange(core, given, "request", _named(given))
     call.idempotent = "procedure" not in given
+    call.more = True  # for all that is known
     if given.get("wait", "get_result" in given) or "follow_stream" in given:
         call.patient = True
     reply: dict[str, Any] = yield from call.run()

@@ -51,33 +51,20 @@ class BaseCaller:
         connect_timeout: float | None = 5.0,
         reply_timeout: float | None = 30.0,
         patience: float | None = 60.0,
-        reconnect: float = 30.0,
+        reconnect: float | None = 30.0,
         max_line: int = REPLY_LIMIT,
         listeners: Iterable[Listener] = (),
         clock: Callable[[], float] = monotonic,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        several = isinstance(host, Iterable) and not isinstance(host, (str, dict))
-        self._settings: dict[str, Any] = {
-            "host": list(host) if several else [host],  # type: ignore[arg-type]
-            "port": port,
-            "tls": tls,
-            "ca_file": ca_file,
-            "cert": cert,
-            "token": token,
-            "policy": policy,
-            "shared": shared,
-            "connect_timeout": connect_timeout,
-            "reply_timeout": reply_timeout,
-            "patience": patience,
-            "reconnect": reconnect,
-            "max_line": max_line,
-            "listeners": tuple(listeners),
-            "clock": clock,
-            "random": random,
-        }
-        settings = dict(self._settings)
-        self._core = core = DispatcherCore(settings.pop("host"), settings.pop("port"), **settings)
+        settings = dict(locals())  # the arguments, as there is nothing else yet
+        del settings["self"]
+        if isinstance(host, (str, dict)) or not isinstance(host, Iterable):
+            settings["host"] = [host]
+        for name in ("host", "listeners"):  # iterators are used up
+            settings[name] = list(settings[name])
+        self._settings: dict[str, Any] = settings
+        self._core = core = DispatcherCore(**settings)
         # Kept connections go with the last one that could use them.
         weakref.finalize(self, core.close)
 
@@ -126,10 +113,10 @@ class HarpCaller(BaseCaller):
     ``policy``: what is done so that calls survive. ``connect_timeout``: seconds for connecting,
     ``reply_timeout``: for each reply that is due at once. Where a job may let wait, in
     ``get(wait=True)`` and `RemoteCall.follow`, there is no limit; after ``patience`` seconds of
-    silence it is asked anew over another connection, and for ``reconnect`` seconds a lost one is
-    tried to be had again. A `holdfast.deadline` holds for all. ``max_line``: the most bytes in a
-    result or a packet. ``listeners`` are called with every event; ``clock`` and ``random`` are for
-    tests.
+    silence it is asked anew over another connection, and a dispatcher that was there before and is
+    gone is waited for for ``reconnect`` seconds: 0 is not at all, None without a limit. A
+    `holdfast.deadline` holds for all. ``max_line``: the most bytes in a result or a packet.
+    ``listeners`` are called with every event; ``clock`` and ``random`` are for tests.
     """
 
     def __getattr__(self, host: str) -> RemoteServer:

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 from holdfast.drivers import blocking
 from holdfast.jobs.asking import arguments_of, cancel, outcome, submit, value_of
 from holdfast.jobs.errors import CommunicationError, RemoteError
-from holdfast.jobs.remote import BaseCall, BaseProcedure, BaseServer, refuse_dunder
-from holdfast.jobs.watching import Following, StreamMode
+from holdfast.jobs.remote import (
+    BaseCall,
+    BaseIterator,
+    BaseProcedure,
+    BaseServer,
+    refuse_dunder,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from holdfast.jobs.connections import JSONConnection
+    from holdfast.jobs.streams import StreamMode
 
 __all__ = ["RemoteCall", "RemoteProcedure", "RemoteServer"]
 
@@ -34,7 +39,7 @@ class RemoteServer(BaseServer):
 class RemoteProcedure(BaseProcedure):
     """A procedure on a server: ``RemoteProcedure(dispatcher, server, procedure)``."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> RemoteCall:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> RemoteCall:
         """Submit a job that calls the procedure, with positional arguments or with named ones.
 
         Raises InvalidCall where the arguments or options make no call, RemoteError where the
@@ -52,31 +57,13 @@ class RemoteCall(BaseCall):
     not know, and CommunicationError.
     """
 
-    class StreamIterator:
+    class StreamIterator(BaseIterator):
         """An iterator over a job's packets, and a context manager.
 
         ``conn``: a connection on which the stream was asked for. ``numbered``: whether it yields
         pairs of a packet's number and the packet. A lost connection is made anew, and the stream
         goes on at the next packet.
         """
-
-        def __init__(
-            self,
-            remote_call: RemoteCall,
-            conn: JSONConnection | None,
-            numbered: bool = False,
-            *,
-            following: Following | None = None,
-        ) -> None:
-            self.numbered = numbered
-            core = remote_call._core
-            self._following = following or Following(core, remote_call.id(), "follow")
-            self._over = False
-            if conn is not None:
-                lines, conn._link.lines = conn._link.lines, None
-                if lines is None:
-                    raise CommunicationError("the connection is closed")
-                self._following.adopt(lines)
 
         def __iter__(self) -> Self:
             return self
@@ -99,8 +86,7 @@ class RemoteCall(BaseCall):
 
         def close(self) -> None:
             """End the iteration, and close the connection; the job goes on."""
-            self._over = True
-            self._following.close()
+            self._end()
 
         def __enter__(self) -> Self:
             return self
@@ -112,10 +98,6 @@ class RemoteCall(BaseCall):
             traceback: TracebackType | None,
         ) -> None:
             self.close()
-
-        def __del__(self) -> None:
-            if "_following" in self.__dict__:
-                self._following.close()
 
     def cancel(self) -> bool:
         """Cancel the job; returns whether it was still queued or running."""

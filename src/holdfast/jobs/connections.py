@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from holdfast.http.tls import CertTypes
     from holdfast.ops import Program
 
-__all__ = ["JSONConnection", "JSONSSLConnection", "Link"]
+__all__ = ["BaseConnection", "BaseSSLConnection", "JSONConnection", "JSONSSLConnection", "Link"]
 
 
 class Link:
@@ -110,15 +110,8 @@ class Link:
         return failed(failure, failure.summary)
 
 
-class JSONConnection:
-    """A TCP connection, reading and writing JSON lines; a context manager.
-
-    It is connected when it was made. ``connect_timeout`` and ``timeout``: seconds for connecting,
-    and for each wait after that; None is no limit. ``max_line``: the most bytes in a line that
-    comes. All methods raise CommunicationError.
-    """
-
-    _link: Link
+class BaseConnection:
+    """What the blocking and the asynchronous class have in common."""
 
     def __init__(
         self,
@@ -129,8 +122,10 @@ class JSONConnection:
         timeout: float | None = None,
         max_line: int = REPLY_LIMIT,
     ) -> None:
-        self._link = link_of(host, port, False, None, None, connect_timeout, timeout, max_line)
-        self.connect()
+        self._begin(link_of(host, port, False, None, None, connect_timeout, timeout, max_line))
+
+    def _begin(self, link: Link) -> None:
+        self._link = link
 
     @classmethod
     def of(cls, link: Link) -> Self:
@@ -142,6 +137,40 @@ class JSONConnection:
     def __repr__(self) -> str:
         state = "closed" if self._link.lines is None else "open"
         return f"<{type(self).__name__} {self._link.pool.name} {state}>"
+
+    def __del__(self) -> None:
+        if "_link" in self.__dict__:
+            self._link.close()
+
+
+class BaseSSLConnection(BaseConnection):
+    """The same over TLS."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        ca_file: CAFile = None,
+        *,
+        cert: CertTypes = None,
+        connect_timeout: float | None = 5.0,
+        timeout: float | None = None,
+        max_line: int = REPLY_LIMIT,
+    ) -> None:
+        self._begin(link_of(host, port, True, ca_file, cert, connect_timeout, timeout, max_line))
+
+
+class JSONConnection(BaseConnection):
+    """A TCP connection, reading and writing JSON lines; a context manager.
+
+    It is connected when it was made. ``connect_timeout`` and ``timeout``: seconds for connecting,
+    and for each wait after that; None is no limit. ``max_line``: the most bytes in a line that
+    comes. All methods raise CommunicationError.
+    """
+
+    def _begin(self, link: Link) -> None:
+        super()._begin(link)
+        self.connect()
 
     def connect(self) -> None:
         """Connect to the address, which a new object is already."""
@@ -170,31 +199,13 @@ class JSONConnection:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if "_link" in self.__dict__:
-            self.close()
 
-
-class JSONSSLConnection(JSONConnection):
+class JSONSSLConnection(BaseSSLConnection, JSONConnection):
     """The same over TLS.
 
     ``ca_file``: the certificates that the server's is verified against, and its name, too; None
     verifies nothing. ``cert``: the client's own, as in requests.
     """
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        ca_file: CAFile = None,
-        *,
-        cert: CertTypes = None,
-        connect_timeout: float | None = 5.0,
-        timeout: float | None = None,
-        max_line: int = REPLY_LIMIT,
-    ) -> None:
-        self._link = link_of(host, port, True, ca_file, cert, connect_timeout, timeout, max_line)
-        self.connect()
 
 
 def link_of(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random as random_module
-from collections.abc import Iterable
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from holdfast.cluster.core import EJECTION, ClusterCore
@@ -16,8 +13,7 @@ from holdfast.http.pools import ConnectionPool, Transport
 from holdfast.jobs.errors import InvalidCall
 from holdfast.jobs.fields import TEXT_LIMIT
 from holdfast.jobs.lines import Lines
-from holdfast.jobs.messages import REPLY_LIMIT
-from holdfast.jobs.places import CAFile, place, seconds, verification
+from holdfast.jobs.places import CAFile, duration, place, seconds, verification
 from holdfast.policy import Breaker, Policy
 from holdfast.policy.deadline import inherited
 
@@ -56,23 +52,22 @@ class DispatcherCore(ClusterCore):
 
     def __init__(
         self,
-        hosts: Iterable[HostTypes],
+        host: Sequence[HostTypes],
         port: int,
-        *,
-        tls: bool | ssl.SSLContext = False,
-        ca_file: CAFile = None,
-        cert: CertTypes = None,
-        token: str | None = None,
-        policy: Policy = POLICY,
-        shared: bool = False,
-        connect_timeout: float | None = 5.0,
-        reply_timeout: float | None = 30.0,
-        patience: float | None = 60.0,
-        reconnect: float = 30.0,
-        max_line: int = REPLY_LIMIT,
-        listeners: Iterable[Listener] = (),
-        clock: Callable[[], float] = monotonic,
-        random: Callable[[], float] = random_module.random,
+        tls: bool | ssl.SSLContext,
+        ca_file: CAFile,
+        cert: CertTypes,
+        token: str | None,
+        policy: Policy,
+        shared: bool,
+        connect_timeout: float | None,
+        reply_timeout: float | None,
+        patience: float | None,
+        reconnect: float | None,
+        max_line: int,
+        listeners: Sequence[Listener],
+        clock: Callable[[], float],
+        random: Callable[[], float],
     ) -> None:
         given: object = token
         if given is not None and (
@@ -81,8 +76,7 @@ class DispatcherCore(ClusterCore):
             raise InvalidCall(f"token must be a string of 1 to {TEXT_LIMIT} characters")
         if max_line.__class__ is not int or max_line < 1:
             raise InvalidCall(f"max_line must be a number of bytes, from 1, not {max_line!r}")
-        hosts = list(hosts)
-        if not hosts:
+        if not host:
             raise NoEndpointError("a caller needs at least one dispatcher")
         self._port = port
         self._secure = bool(tls) or ca_file is not None or cert is not None
@@ -93,10 +87,12 @@ class DispatcherCore(ClusterCore):
         )
         self.reply_timeout = seconds("reply_timeout", reply_timeout)
         self.patience = seconds("patience", patience)
-        self.reconnect = seconds("reconnect", reconnect) or 0.0
+        self.reconnect = duration("reconnect", reconnect)
+        #: Whether a dispatcher was ever reached.
+        self.met = False
         self.max_line = max_line
         super().__init__(
-            hosts,
+            host,
             policy=policy,
             ejection=EJECTION,
             transport=Transport(
@@ -138,6 +134,7 @@ class DispatcherCore(ClusterCore):
         connection = endpoint.pool.take(True) if again else None
         if connection is None:
             connection = yield from endpoint.pool.connect(self.connect_timeout, until)
+            self.met = True
         return Lines(connection, self.max_line)
 
     def keep(self, endpoint: Endpoint, lines: Lines) -> None:

@@ -147,7 +147,10 @@ class DispatcherCall(Call[T]):
 
 
 class Exchange(DispatcherCall[Any]):
-    """A request and its one reply, an object, which is returned as it is."""
+    """A request and its reply, an object, which is returned as it is."""
+
+    #: Whether more replies may come, so that the connection carries no other request.
+    more = False
 
     def send(
         self, endpoint: Endpoint, until: float, number: int, started: Any = None
@@ -179,7 +182,10 @@ class Exchange(DispatcherCall[Any]):
                 if reply is None:
                     lines.close()
             if reply is not None:
-                core.keep(endpoint, lines)
+                if self.more:
+                    lines.close()
+                else:
+                    core.keep(endpoint, lines)
                 return reply
             kept = False
 

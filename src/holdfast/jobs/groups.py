@@ -35,10 +35,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from holdfast.jobs.caller import HarpCaller
     from holdfast.ops import Program
 
-__all__ = ["BaseGroup", "Group", "GroupProcedure", "GroupResults", "Outcome"]
+__all__ = ["BaseGroup", "BaseGroupProcedure", "Group", "GroupProcedure", "GroupResults", "Outcome"]
 
 
 class Outcome(NamedTuple):
@@ -123,24 +122,29 @@ class BaseGroup:
         return f"<{type(self).__name__} {hosts}>"
 
 
+class BaseGroupProcedure:
+    """What the blocking and the asynchronous class have in common."""
+
+    def __init__(self, group: BaseGroup, name: str) -> None:
+        self._group = group
+        self._name = name_of("procedure", name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name} on {self._group!r}>"
+
+
 class Group(BaseGroup):
     """Several servers; any attribute is a procedure to be called on all of them."""
-
-    _caller: HarpCaller
 
     def __getattr__(self, procedure: str) -> GroupProcedure:
         refuse_dunder(self, procedure)
         return GroupProcedure(self, procedure)
 
 
-class GroupProcedure:
+class GroupProcedure(BaseGroupProcedure):
     """A procedure on several servers."""
 
-    def __init__(self, group: Group, name: str) -> None:
-        self._group = group
-        self._name = name_of("procedure", name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> GroupResults:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> GroupResults:
         """Call the procedure on all servers; returns an iterator over what comes of it.
 
         Jobs are submitted from now on, whether or not the results are asked for, until the
@@ -152,7 +156,9 @@ class GroupProcedure:
 class GroupResults:
     """An iterator over `Outcome` triples, in the order in which jobs end; a context manager."""
 
-    def __init__(self, group: Group, procedure: str, arguments: list[Any] | dict[str, Any]) -> None:
+    def __init__(
+        self, group: BaseGroup, procedure: str, arguments: list[Any] | dict[str, Any]
+    ) -> None:
         # None is the end, an exception what made an end of it all.
         results: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
         run = Run(group, procedure, arguments, results.put, RemoteCall.at)

@@ -15,8 +15,6 @@ from holdfast.jobs.exchanges import failed, remote_error
 from holdfast.jobs.fields import Invalid
 from holdfast.jobs.lines import Lines
 from holdfast.jobs.messages import (
-    HOST_PORT,
-    REPLY_LIMIT,
     End,
     HostPacket,
     HostRequest,
@@ -47,14 +45,13 @@ class HostCore:
         host: str,
         user: str,
         password: str,
-        port: int = HOST_PORT,
-        ca_file: CAFile = None,
-        *,
-        cert: CertTypes = None,
-        connect_timeout: float | None = 5.0,
-        reply_timeout: float | None = 30.0,
-        timeout: float | None = None,
-        max_line: int = REPLY_LIMIT,
+        port: int,
+        ca_file: CAFile,
+        cert: CertTypes,
+        connect_timeout: float | None,
+        reply_timeout: float | None,
+        timeout: float | None,
+        max_line: int,
     ) -> None:
         for name, value in (("user", user), ("password", password)):
             given: object = value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 from holdfast.errors import InvalidRequest
@@ -13,7 +14,7 @@ from holdfast.jobs.errors import InvalidCall
 if TYPE_CHECKING:
     from holdfast.http.tls import VerifyTypes
 
-__all__ = ["CAFile", "place", "seconds", "verification"]
+__all__ = ["CAFile", "duration", "place", "seconds", "verification"]
 
 #: A file or a folder with the certificates of authorities, or a context that knows more.
 CAFile: TypeAlias = str | os.PathLike[str] | ssl.SSLContext | None
@@ -58,3 +59,9 @@ def seconds(name: str, value: float | None) -> float | None:
     ):
         raise InvalidCall(f"{name} must be a number of seconds above 0, or None, not {value!r}")
     return value
+
+
+def duration(name: str, value: float | None) -> float:
+    """Return how long something is tried, from 0 on; without a limit where it is None."""
+    limit = 0.0 if value.__class__ in (int, float) and value == 0 else seconds(name, value)
+    return inf if limit is None else limit

@@ -9,21 +9,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from holdfast.jobs.asking import call_message, get_end, get_status
-from holdfast.jobs.errors import InvalidCall
+from holdfast.jobs.errors import CommunicationError, InvalidCall
 from holdfast.jobs.fields import INTEGER_LIMIT
-from holdfast.jobs.watching import Following
+from holdfast.jobs.streams import Following
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
     from holdfast.cluster.endpoints import Endpoint
+    from holdfast.jobs.connections import BaseConnection
     from holdfast.jobs.core import DispatcherCore
     from holdfast.jobs.messages import End, NoResult
-    from holdfast.jobs.watching import StreamMode
+    from holdfast.jobs.streams import StreamMode
     from holdfast.ops import Program
 
-__all__ = ["OPTIONS", "BaseCall", "BaseProcedure", "BaseServer", "options_of", "refuse_dunder"]
+__all__ = [
+    "OPTIONS",
+    "BaseCall",
+    "BaseIterator",
+    "BaseProcedure",
+    "BaseServer",
+    "name_of",
+    "options_of",
+    "refuse_dunder",
+]
 
 #: The options of a job.
 OPTIONS = ("queue", "concurrency", "timeout", "max_exec_time", "info")
@@ -173,6 +183,42 @@ class BaseCall:
     def _time(self, name: str) -> Program[int | None]:
         status = yield from self._status(lambda known: known["time"][name] is not None)
         return status["time"][name]  # type: ignore[no-any-return]
+
+
+class BaseIterator:
+    """An iterator over a job's packets.
+
+    ``conn``: a connection on which the stream was asked for. ``numbered``: whether it yields
+    pairs of a packet's number and the packet. A lost connection is made anew, and the stream goes
+    on at the next packet.
+    """
+
+    def __init__(
+        self,
+        remote_call: BaseCall,
+        conn: BaseConnection | None,
+        numbered: bool = False,
+        *,
+        following: Following | None = None,
+    ) -> None:
+        self.numbered = numbered
+        self._over = False
+        core = remote_call._core
+        self._following = following or Following(core, remote_call.id(), "follow")
+        if conn is not None:
+            lines, conn._link.lines = conn._link.lines, None
+            if lines is None:
+                raise CommunicationError("the connection is closed")
+            self._following.adopt(lines)
+
+    def _end(self) -> None:
+        """Give no more packets, and close the connection."""
+        self._over = True
+        self._following.close()
+
+    def __del__(self) -> None:
+        if "_following" in self.__dict__:
+            self._following.close()
 
 
 def _always(known: dict[str, Any]) -> bool:

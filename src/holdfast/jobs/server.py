@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
     from holdfast.http.tls import CertTypes
 
-__all__ = ["BaseHarpServer", "HarpProcedure", "HarpServer", "HarpStreamIterator"]
+__all__ = [
+    "BaseHarpProcedure",
+    "BaseHarpServer",
+    "HarpProcedure",
+    "HarpServer",
+    "HarpStreamIterator",
+]
 
 
 class BaseHarpServer:
@@ -38,18 +44,8 @@ class BaseHarpServer:
         timeout: float | None = None,
         max_line: int = REPLY_LIMIT,
     ) -> None:
-        self._settings: dict[str, Any] = {
-            "host": host,
-            "user": user,
-            "password": password,
-            "port": port,
-            "ca_file": ca_file,
-            "cert": cert,
-            "connect_timeout": connect_timeout,
-            "reply_timeout": reply_timeout,
-            "timeout": timeout,
-            "max_line": max_line,
-        }
+        self._settings = dict(locals())  # the arguments, as there is nothing else yet
+        del self._settings["self"]
         self._core = HostCore(**self._settings)
 
     def __repr__(self) -> str:
@@ -64,6 +60,17 @@ class BaseHarpServer:
 
 def _again(kind: type[BaseHarpServer], settings: dict[str, Any]) -> BaseHarpServer:
     return kind(**settings)
+
+
+class BaseHarpProcedure:
+    """What the blocking and the asynchronous class have in common."""
+
+    def __init__(self, server: BaseHarpServer, name: str) -> None:
+        self._server = server
+        self._name = name_of("procedure", name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name} at {self._server._core.pool.name}>"
 
 
 class HarpServer(BaseHarpServer):
@@ -95,17 +102,10 @@ class HarpServer(BaseHarpServer):
         """Do nothing: each call has a connection of its own."""
 
 
-class HarpProcedure:
+class HarpProcedure(BaseHarpProcedure):
     """A procedure on a host: ``HarpProcedure(server, name)``."""
 
-    def __init__(self, server: HarpServer, name: str) -> None:
-        self._server = server
-        self._name = name_of("procedure", name)
-
-    def __repr__(self) -> str:
-        return f"<HarpProcedure {self._name} at {self._server._core.pool.name}>"
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the procedure, with positional arguments or with named ones, once.
 
         Returns its result, or a `HarpStreamIterator` where it streams. Raises RemoteException

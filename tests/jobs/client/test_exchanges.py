@@ -18,6 +18,7 @@ from holdfast.jobs import (
 from tests.jobs.client.conftest import StartLines
 from tests.jobs.client.faces import Face, scripted
 from tests.jobs.client.scripts import ID, ClassicDispatcher, Hear, Say
+from tests.servers import Hold
 from tests.servers.scripted import Script
 
 JOB = "3f22e0d4-c8ed-41e5-8d66-001e8c140268"
@@ -254,6 +255,32 @@ async def test_any_request(face: Face, lines: StartLines) -> None:
     reply = {"error": {"type": "invalid_request", "message": "what?"}}
     server = lines([Hear({"harpcaller": 1, "brew": "tea"}), Say(reply)])
     assert await face.got(face.caller(server).request({"harpcaller": 1, "brew": "tea"})) == reply
+
+
+@scripted
+async def test_a_request_with_more_replies(face: Face, lines: StartLines) -> None:
+    """What comes after the first reply to a request of one's own is no reply to the next."""
+    packet = {"packet": 0, "data": 0}
+    ask = Hear({"harpcaller": 1, "get_status": JOB})
+    follow = {"harpcaller": 1, "follow_stream": JOB}
+    server = lines([Hear(follow), Say(packet), Hold()], [ask, Say(STATUS)])
+    rpc = face.caller(server)
+    assert await face.got(rpc.request(follow)) == packet
+    assert await face.got(rpc.job(JOB).host()) == "web01"
+    assert server.connection_count == 2
+
+
+@scripted
+async def test_any_name_of_an_argument(
+    face: Face, lines: StartLines, refusing: tuple[str, int]
+) -> None:
+    """Arguments may have any names, also those that our own parameters have."""
+    named = {"self": 1, "args": 2, "procedure": 3}
+    rpc = face.caller(lines([Hear(CALL | {"arguments": named}), Say(JOB_ID)]))
+    await face.got(rpc.web01.restart(**named))
+    assert await face.all(rpc.group([]).restart(**named)) == []
+    with pytest.raises(CommunicationError):
+        await face.got(face.server(refusing).restart(**named))
 
 
 @scripted

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from math import inf
 from typing import Any
 
 import pytest
@@ -126,6 +127,7 @@ def test_servers(kind: Any) -> None:
         {"reply_timeout": -1},
         {"patience": "1"},
         {"reconnect": True},
+        {"reconnect": -1},
         {"max_line": 0},
     ],
     ids=str,
@@ -136,6 +138,12 @@ def test_wrong_arguments(options: dict[str, Any]) -> None:
         HarpCaller("localhost", **options)
     with pytest.raises(ValueError, match=next(iter(options))):
         HarpCaller("localhost", **options)
+
+
+@pytest.mark.parametrize(("given", "limit"), [(0, 0), (2.5, 2.5), (None, inf)])
+def test_reconnect(given: float | None, limit: float) -> None:
+    """Connections are had again never, for some time, or without a limit."""
+    assert HarpCaller("localhost", reconnect=given)._core.reconnect == limit
 
 
 @pytest.mark.parametrize(

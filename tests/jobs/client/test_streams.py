@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holdfast import Event
+from holdfast import Event, Policy
 from holdfast.jobs import CommunicationError, RemoteError
 from holdfast.testing import instant
 from tests.jobs.client.conftest import StartLines
@@ -242,6 +242,56 @@ async def test_a_dispatcher_that_is_started_again(face: Face, lines: StartLines)
     assert len(failed) >= 3
 
 
+@pytest.mark.parametrize("wait", ["follow", "get"])
+@scripted
+async def test_a_wait_that_begins_while_it_is_down(
+    wait: str, face: Face, lines: StartLines
+) -> None:
+    """Who begins to wait while a dispatcher is down that was there before waits for it, too."""
+    rest: Script = [follow(0), Say(*packets(0, 2), END)]
+    if wait == "get":
+        rest = [RESULT, Say({"result": [0, 1]})]
+    server = lines([ASK, Say(STATUS)], rest)
+    failed: list[str] = []
+
+    def listener(event: Event) -> None:
+        if event.kind == "call failed":
+            failed.append(event.kind)
+            if len(failed) == 5:
+                server.start()
+
+    policy = Policy(timeout=None, limit=None, breaker=None)
+    rpc = face.caller(server, listeners=[listener], policy=policy)
+    assert await face.got(rpc.job(JOB).host()) == "web01"
+    server.stop()
+    job = rpc.job(JOB)
+    with instant():
+        if wait == "get":
+            assert await face.got(job.get()) == [0, 1]
+        else:
+            assert await face.all(job.follow(since=0)) == [0, 1]
+    assert len(failed) == 5
+
+
+@scripted
+async def test_a_dispatcher_that_never_was_there(face: Face, refusing: tuple[str, int]) -> None:
+    """A dispatcher that was never reached is not waited for: its address may be wrong."""
+    failed: list[Event] = []
+    job = face.caller(refusing, listeners=[failed.append]).job(JOB)
+    with pytest.raises(CommunicationError):
+        await face.all(job.follow(since=0))
+    assert [event.kind for event in failed].count("call failed") == 1
+
+
+@scripted
+async def test_a_kept_connection_that_breaks(face: Face, lines: StartLines) -> None:
+    """A kept connection that breaks at the next request is none that was lost."""
+    server = lines([ASK, Say(STATUS), follow(0), Close()], [follow(0), Say(*packets(0, 2), END)])
+    rpc = face.caller(server, lines([]), reconnect=0)
+    assert await face.got(rpc.job(JOB).host()) == "web01"
+    assert await face.all(rpc.job(JOB).follow(since=0)) == [0, 1]
+
+
 @scripted
 async def test_a_dispatcher_that_is_gone(face: Face, lines: StartLines) -> None:
     """A stream whose dispatcher does not come back in time is an error that says so."""
@@ -266,14 +316,49 @@ async def test_the_stream_of_nobody(mode: str, face: Face, lines: StartLines) ->
         await face.all(getattr(job, mode)(since=0))
 
 
-@pytest.mark.parametrize("type", ["access_denied", "auth_error", "invalid_request"])
+REFUSALS = ["access_denied", "auth_error", "invalid_request", "parse_error", "system_error"]
+
+ASK = Hear({"harpcaller": 1, "get_status": JOB})
+
+
+@pytest.mark.parametrize("type", REFUSALS)
 @scripted
 async def test_a_stream_that_is_refused(type: str, face: Face, lines: StartLines) -> None:
     """A stream that the dispatcher refuses is an error, and not an empty stream."""
     refused = {"error": {"type": type, "message": "not yours"}}
-    job = face.caller(lines([read(recent=1), Say(refused)])).job(JOB)
+    server = lines([read(recent=1), Say(refused), ASK, Say(refused)])
     with pytest.raises(RemoteError, match=f"{type}: not yours"):
-        await face.all(job.follow())
+        await face.all(face.caller(server, lines([])).job(JOB).follow())
+
+
+@pytest.mark.parametrize("type", [*REFUSALS, "shutdown", "no_such_procedure"])
+@pytest.mark.parametrize("mode", ["follow", "stream"])
+@scripted
+async def test_a_job_that_ended_at_once_as_if_refused(
+    mode: str, type: str, face: Face, lines: StartLines
+) -> None:
+    """What a host refuses is the end of its job, not of the request for its stream."""
+    end = {"error": {"type": type, "message": "said the host"}}
+    hear = follow(0) if mode == "follow" else read(since=0)
+    status: Script = [ASK, Say(ENDED)] if type in REFUSALS else []
+    server = lines([hear, Say(end), *status, RESULT, Say(end)])
+    job = face.caller(server).job(JOB)
+    assert await face.all(getattr(job, mode)(since=0)) == []
+    assert (await face.got(job.result(wait=True))).type == type
+
+
+RESULT = Hear({"harpcaller": 1, "get_result": JOB, "wait": True})
+
+ENDED = {**STATUS, "time": {"submit": 1, "start": 1, "end": 2}}
+
+
+@scripted
+async def test_a_dispatcher_that_fails(face: Face, lines: StartLines) -> None:
+    """A dispatcher that cannot tell of a job, which still runs, has not told its end."""
+    failed = {"error": {"type": "system_error", "message": "see the log"}}
+    server = lines([follow(0), Say(failed), ASK, Say(STATUS)])
+    with pytest.raises(RemoteError, match="system_error"):
+        await face.all(face.caller(server).job(JOB).follow(since=0))
 
 
 @scripted
