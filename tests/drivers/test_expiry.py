@@ -311,8 +311,8 @@ def test_results_and_deadlines_race(runner: asyncio.Runner) -> None:
             await asyncio.sleep(0)
 
         await asyncio.gather(*[race((number - 100) * 1e-4) for number in range(200)])
+        # How many of each there are depends on the machine: one that stalls makes all of them late.
         assert sum(outcomes.values()) == 200
-        assert min(outcomes.values()) > 0
         assert alarms().done >= 0
 
     runner.run(main())

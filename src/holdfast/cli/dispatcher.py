@@ -24,4 +24,4 @@ def dispatcher(arguments: Sequence[str]) -> None:
     """Start and administer the dispatcher of procedures."""
     from holdfast.jobs.dispatcher.command import main
 
-    sys.exit(main(list(arguments)))
+    sys.exit(main(list(arguments), "holdfast dispatcher"))

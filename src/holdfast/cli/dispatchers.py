@@ -62,7 +62,7 @@ CONTROL = click.option(
     envvar="HOLDFAST_CONTROL",
     show_envvar=True,
     metavar="PATH",
-    help="The dispatcher's control socket.",
+    help="The dispatcher's control socket.  [default: /var/run/harpcallerd/control]",
 )
 
 
@@ -102,6 +102,7 @@ def control_of(path: Path | None) -> Path:
     if SOCKET.exists():
         return SOCKET
     raise click.UsageError(
-        "This is for the dispatcher's administrator, on its own machine: name its control socket "
-        f"with --control PATH or HOLDFAST_CONTROL (there is none at {SOCKET})."
+        "This is for the dispatcher's administrator, on its own machine, and not for clients: name "
+        "the dispatcher's control socket with --control PATH or HOLDFAST_CONTROL (there is none at "
+        f"{SOCKET})."
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.jobs.dispatcher.config import Config, Listen
+from holdfast.jobs.dispatcher.registry import parse_host
 from holdfast.jobs.dispatcher.service import Service
 from holdfast.jobs.dispatcher.store import Store
 from tests.jobs.dispatcher.hosts import StandIn
@@ -97,6 +98,12 @@ class Kit:
         )
         self._peers.append(Peer(reader, writer))
         return self._peers[-1]
+
+    def know(self, name: str, port: int, address: str = "127.0.0.1") -> None:
+        """Add a host to the registry."""
+        host = parse_host(host_line(name, port, address).encode())
+        assert host is not None
+        self.service.registry._hosts[name] = host
 
     def close(self) -> None:
         """Close what is left of the clients."""

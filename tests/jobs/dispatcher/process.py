@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from holdfast.jobs.dispatcher.command import main
 
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT = 60.0
@@ -49,7 +53,11 @@ class DispatcherProcess:
     def start(self) -> Self:
         """Start it and wait until it listens."""
         self._process = subprocess.Popen(
-            [*self._command, "start", "--config", str(self.config), *self.arguments],
+            [
+                *(sys.executable, "-m", "holdfast.jobs.dispatcher.command"),
+                *("--socket", str(self.socket), "start", "--config", str(self.config)),
+                *self.arguments,
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -64,15 +72,11 @@ class DispatcherProcess:
         return self
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run an administrative command."""
-        return subprocess.run(
-            [*self._command, *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        """Run an administrative command, in this process."""
+        output, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(output), redirect_stderr(errors):
+            status = main(["--socket", str(self.socket), *arguments])
+        return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
     def lines(self, *arguments: str) -> list[Any]:
         """Run an administrative command and return the lines that it printed."""
@@ -96,11 +100,6 @@ class DispatcherProcess:
         status = self._process.returncode
         self._process = None
         return status
-
-    @property
-    def _command(self) -> list[str]:
-        module = "holdfast.jobs.dispatcher.command"
-        return [sys.executable, "-m", module, "--socket", str(self.socket)]
 
     def __enter__(self) -> Self:
         return self.start()

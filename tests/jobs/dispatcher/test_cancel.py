@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.jobs.dispatcher.conftest import Dispatch
-from tests.jobs.dispatcher.kit import Kit, host_line
+from tests.jobs.dispatcher.kit import Kit
 
 
 def test_running(dispatch: Dispatch) -> None:
@@ -72,8 +72,7 @@ def test_while_connecting(dispatch: Dispatch) -> None:
 
         async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            line = host_line("silent", port).encode()
-            kit.service.registry._take([line])
+            kit.know("silent", port)
             peer = await kit.peer()
             job_id = await peer.call("echo", host="silent")
             reader = await accepted.get()

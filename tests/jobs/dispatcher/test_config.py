@@ -21,6 +21,9 @@ def test_defaults() -> None:
     assert (config.host_db_refresh, config.max_age) == (900, None)
     assert not config.secured
     assert config.exposed == ()
+    assert parse('listen = ["127.0.0.2:1", "127.example.org:1"]').exposed == (
+        Listen("127.example.org", 1),
+    )
 
 
 def test_everything(tmp_path: Path) -> None:
@@ -85,6 +88,7 @@ def test_tokens_file(tmp_path: Path) -> None:
         ('listen = ["*:65536"]', "listen"),
         ('listen = ["::1:3502"]', "listen"),
         ("listen = [1]", "listen"),
+        ("max_connections = 0", "max_connections must be a positive number of clients"),
         ("default_timeout = 0", "default_timeout must be a positive number of seconds"),
         ("default_timeout = 1.5", "default_timeout must be"),
         ("default_timeout = true", "default_timeout must be"),
@@ -107,10 +111,14 @@ def test_tokens_file(tmp_path: Path) -> None:
         (f"[[token]]\nname = 'x'\nhash = '{HASH}'\nhost = ['web*']", "unknown option 'host'"),
         (f"[[token]]\nname = 'x'\nhash = '{HASH}'\n" * 2, "two rules have the name 'x'"),
         ("tokens_file = 'none'", "tokens_file: cannot read"),
+        ("token = []", "token: there is none"),
+        ("tokens_file = 'empty'", "token: there is none"),
+        ("certificate = []", "certificate: there is none"),
     ],
 )
 def test_errors(text: str, message: str, tmp_path: Path) -> None:
     """What is wrong is said with the name of the option, and without secrets."""
+    (tmp_path / "empty").write_text("token = []")
     with pytest.raises(ConfigError) as caught:
         parse(text, tmp_path)
     assert message in str(caught.value)

@@ -11,7 +11,7 @@ import trustme
 
 from holdfast.jobs.dispatcher.running import LINE_LIMIT
 from tests.jobs.dispatcher.conftest import Dispatch
-from tests.jobs.dispatcher.kit import Kit, host_line
+from tests.jobs.dispatcher.kit import Kit
 from tests.servers.certificates import Certificates
 from tests.servers.ports import refusing_address
 
@@ -19,54 +19,52 @@ ACK = '{"harp":1,"stream_result":false}\n'
 STREAM = '{"harp":1,"stream_result":true}\n'
 
 
-@pytest.mark.parametrize(
-    ("played", "kind"),
-    [
-        ("", "network_error"),
-        (ACK[:-1], "network_error"),
-        (ACK, "network_error"),
-        (ACK + '{"result":', "network_error"),
-        (STREAM + '{"stream":1}\n', "network_error"),
-        ("\n", "protocol_error"),
-        ("HTTP/1.1 400 Bad Request\r\n\r\n", "protocol_error"),
-        ("{}\n", "protocol_error"),
-        ('{"harp":2,"stream_result":false}\n', "protocol_error"),
-        ('{"harp":1,"stream_result":1}\n', "protocol_error"),
-        ('{"result":1}\n', "protocol_error"),
-        (ACK + ACK, "protocol_error"),
-        (ACK + '{"stream":1}\n', "protocol_error"),
-        (ACK + '{"cancelled":true}\n', "protocol_error"),
-        (ACK + '{"result":1,"stream":1}\n', "protocol_error"),
-        (ACK + '{"result":1,"result":}\n', "protocol_error"),
-        (ACK + '{"result":NaN}\n', "protocol_error"),
-        (ACK + '{"exception":{"type":"x"}}\n', "protocol_error"),
-        (ACK + '{"error":1}\n', "protocol_error"),
-        (ACK + "\udcff\n", "protocol_error"),
-        (STREAM + '{"stream":1}\n{"stream":\n', "protocol_error"),
-        (STREAM + '{"stream":"\udcff"}\n', "protocol_error"),
-        ('{"harp":1,"error":{"type":"auth_error","message":"no"}}\n', "auth_error"),
-        (ACK + '{"harp":1,"error":{"type":"odd","message":"","data":[]}}\n', "odd"),
-        (ACK + '{"error":{"type":"timeout","message":"t"}}\n', "timeout"),
-    ],
-)
-def test_what_hosts_say(dispatch: Dispatch, played: str, kind: str) -> None:
+SAID: list[tuple[str, str]] = [
+    ("", "network_error"),
+    (ACK[:-1], "network_error"),
+    (ACK, "network_error"),
+    (ACK + '{"result":', "network_error"),
+    (STREAM + '{"stream":1}\n', "network_error"),
+    ("\n", "protocol_error"),
+    ("HTTP/1.1 400 Bad Request\r\n\r\n", "protocol_error"),
+    ("{}\n", "protocol_error"),
+    ('{"harp":2,"stream_result":false}\n', "protocol_error"),
+    ('{"harp":1,"stream_result":1}\n', "protocol_error"),
+    ('{"result":1}\n', "protocol_error"),
+    (ACK + ACK, "protocol_error"),
+    (ACK + '{"stream":1}\n', "protocol_error"),
+    (ACK + '{"cancelled":true}\n', "protocol_error"),
+    (ACK + '{"result":1,"stream":1}\n', "protocol_error"),
+    (ACK + '{"result":1,"result":}\n', "protocol_error"),
+    (ACK + '{"result":NaN}\n', "protocol_error"),
+    (ACK + '{"exception":{"type":"x"}}\n', "protocol_error"),
+    (ACK + '{"error":1}\n', "protocol_error"),
+    (ACK + "\udcff\n", "protocol_error"),
+    (STREAM + '{"stream":1}\n{"stream":\n', "protocol_error"),
+    (STREAM + '{"stream":"\udcff"}\n', "protocol_error"),
+    ('{"harp":1,"error":{"type":"auth_error","message":"no"}}\n', "auth_error"),
+    (ACK + '{"harp":1,"error":{"type":"odd","message":"","data":[]}}\n', "odd"),
+    (ACK + '{"error":{"type":"timeout","message":"t"}}\n', "timeout"),
+]
+
+
+def test_what_hosts_say(dispatch: Dispatch) -> None:
     """A host that goes too soon is a network error, nonsense a protocol error."""
 
     async def test(kit: Kit) -> None:
         peer = await kit.peer()
-        # The request is ASCII; the stand-in takes half a surrogate for a byte.
-        job_id = await peer.call("play", "")
-        await peer.result(job_id)
-        job_id = await peer.call("hold")
-        call = await kit.host.call()
-        call.raw(played.encode("utf-8", "surrogateescape"))
-        await call.drain()
-        if kind == "network_error":
-            call.abort()
-        end = await peer.result(job_id)
-        assert end.keys() == {"error"}
-        assert end["error"]["type"] == kind
-        assert isinstance(end["error"]["message"], str)
+        for played, kind in SAID:
+            job_id = await peer.call("hold")
+            call = await kit.host.call()
+            # Half a surrogate stands for a byte.
+            call.raw(played.encode("utf-8", "surrogateescape"))
+            await call.drain()
+            if kind == "network_error":
+                call.abort()
+            end = await peer.result(job_id)
+            assert end.keys() == {"error"}, played
+            assert end["error"]["type"] == kind, played
+            assert isinstance(end["error"]["message"], str), played
 
     dispatch(test)
 
@@ -139,7 +137,7 @@ def test_unreachable(dispatch: Dispatch, address: str) -> None:
         peer = await kit.peer()
         with refusing_address() as (host, port):
             there = host if address == "refused" else address
-            kit.service.registry._take([host_line("gone", port, there).encode()])
+            kit.know("gone", port, there)
             end = await peer.result(await peer.call("echo", host="gone"))
             assert end["error"]["type"] == "network_error"
             assert "gone" in end["error"]["message"]
@@ -166,7 +164,7 @@ def test_no_tls(dispatch: Dispatch, answer: bytes) -> None:
         peer = await kit.peer()
         async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            kit.service.registry._take([host_line("plain", port).encode()])
+            kit.know("plain", port)
             end = await peer.result(await peer.call("echo", host="plain"))
             assert end["error"]["type"] == ("protocol_error" if answer else "network_error")
 
@@ -184,7 +182,7 @@ def test_silent_handshake(dispatch: Dispatch) -> None:
         peer = await kit.peer()
         async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            kit.service.registry._take([host_line("silent", port).encode()])
+            kit.know("silent", port)
             end = await peer.result(await peer.call("echo", host="silent"))
             assert end["error"]["type"] == "network_error"
             assert "no connection within 1 s" in end["error"]["message"]
@@ -262,8 +260,7 @@ def test_name_of_the_host(dispatch: Dispatch, certificates: Certificates) -> Non
     async def test(kit: Kit) -> None:
         peer = await kit.peer()
         assert await peer.result(await peer.call("echo", 1)) == {"result": [1]}
-        line = host_line("other", kit.host.port, "127.0.0.2")
-        kit.service.registry._take([line.encode()])
+        kit.know("other", kit.host.port, "127.0.0.2")
         end = await peer.result(await peer.call("echo", 1, host="other"))
         assert end["error"]["type"] == "network_error"
 

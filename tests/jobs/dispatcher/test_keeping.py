@@ -15,7 +15,7 @@ import pytest
 from holdfast.jobs.dispatcher import hosts
 from holdfast.jobs.keeping import PROTOCOL
 from tests.jobs.dispatcher.conftest import Dispatch
-from tests.jobs.dispatcher.kit import Kit, Peer, host_line
+from tests.jobs.dispatcher.kit import Kit, Peer
 from tests.servers.certificates import Certificates
 
 ACK = '{"harp":1,"stream_result":false}\n'
@@ -60,7 +60,7 @@ async def keeping(kit: Kit, context: ssl.SSLContext) -> AsyncIterator[Keeping]:
     context.set_alpn_protocols([PROTOCOL])
     server = await asyncio.start_server(host.connected, "127.0.0.1", 0, ssl=context)
     host.port = server.sockets[0].getsockname()[1]
-    kit.service.registry._take([host_line("kept", host.port).encode()])
+    kit.know("kept", host.port)
     try:
         yield host
     finally:

@@ -117,50 +117,50 @@ MALFORMED: list[tuple[bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("line", "kind"), MALFORMED)
-def test_malformed(dispatch: Dispatch, line: bytes, kind: str) -> None:
+def test_malformed(dispatch: Dispatch) -> None:
     """A malformed request is answered with an error, and the next is answered as ever."""
 
     async def test(kit: Kit) -> None:
-        peer = await kit.peer()
-        peer.raw(line + b"\n")
-        reply = await peer.receive()
-        assert reply.keys() == {"error"}
-        assert reply["error"]["type"] == kind
-        assert reply["error"]["message"]
-        assert await peer.ask(cancel=UNKNOWN) == {"cancelled": False}
+        for line, kind in MALFORMED:
+            peer = await kit.peer()
+            peer.raw(line + b"\n")
+            reply = await peer.receive()
+            assert reply.keys() == {"error"}, line
+            assert reply["error"]["type"] == kind, line
+            assert reply["error"]["message"], line
+            assert await peer.ask(cancel=UNKNOWN) == {"cancelled": False}, line
 
     dispatch(test)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"host": ""},
-        {"host": 1},
-        {"procedure": None},
-        {"arguments": "x"},
-        {"timeout": 0},
-        {"timeout": 1.5},
-        {"timeout": True},
-        {"max_exec_time": -1},
-        {"queue": []},
-        {"queue": {}},
-        {"queue": {"name": 1}},
-        {"queue": {"name": {}, "concurrency": 0}},
-        {"queue": {"name": {}, "other": 1}},
-        {"id": "x"},
-        {"id": UNKNOWN},
-        {"unknown": 1},
-    ],
-)
-def test_malformed_call(dispatch: Dispatch, fields: dict[str, Any]) -> None:
+MALFORMED_CALLS: list[dict[str, Any]] = [
+    {"host": ""},
+    {"host": 1},
+    {"procedure": None},
+    {"arguments": "x"},
+    {"timeout": 0},
+    {"timeout": 1.5},
+    {"timeout": True},
+    {"max_exec_time": -1},
+    {"queue": []},
+    {"queue": {}},
+    {"queue": {"name": 1}},
+    {"queue": {"name": {}, "concurrency": 0}},
+    {"queue": {"name": {}, "other": 1}},
+    {"id": "x"},
+    {"id": UNKNOWN},
+    {"unknown": 1},
+]
+
+
+def test_malformed_call(dispatch: Dispatch) -> None:
     """A call with a wrong field is refused, and nothing of it is recorded."""
 
     async def test(kit: Kit) -> None:
         peer = await kit.peer()
-        peer.raw(json.dumps({**CALL, **fields}).encode() + b"\n")
-        assert (await peer.receive())["error"]["type"] == "invalid_request"
+        for fields in MALFORMED_CALLS:
+            peer.raw(json.dumps({**CALL, **fields}).encode() + b"\n")
+            assert (await peer.receive())["error"]["type"] == "invalid_request", fields
         assert (await kit.service.dispatcher.store.list()).records == []
 
     dispatch(test)

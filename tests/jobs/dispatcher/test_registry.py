@@ -6,13 +6,16 @@ import asyncio
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.jobs.dispatcher import registry as registry_module
 from holdfast.jobs.dispatcher.registry import Registry, RegistryError, parse_host
 from tests.jobs.dispatcher.conftest import Dispatch
 from tests.jobs.dispatcher.kit import Kit, host_line
@@ -156,8 +159,52 @@ def test_ports(port: object) -> None:
     assert parse_host(line.encode()) is None
 
 
-def test_refreshed_by_the_service(dispatch: Dispatch, script: MakeScript, tmp_path: Path) -> None:
-    """The dispatcher refreshes at its start, and again when it is time."""
+def test_read_beside_the_loop(script: MakeScript, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much a script prints, nobody waits until it is read."""
+    turned = threading.Event()
+    parse = registry_module._parse
+    registry = Registry(script(printing(host_line("a", 1))), None, 10)
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+
+        def slowly(output: bytes) -> Any:
+            loop.call_soon_threadsafe(turned.set)
+            assert turned.wait(60)
+            return parse(output)
+
+        monkeypatch.setattr(registry_module, "_parse", slowly)
+        await registry.refresh()
+
+    asyncio.run(test())
+    assert names(registry) == ["a"]
+
+
+def test_not_ours_to_end(script: MakeScript, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script may leave something behind that the dispatcher may not end."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    registry = Registry(script(printing(host_line("a", 1))), None, 10)
+    asyncio.run(registry.refresh())
+    assert names(registry) == ["a"]
+
+
+def test_refreshed_by_the_service(
+    dispatch: Dispatch, script: MakeScript, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dispatcher refreshes at its start, and again when it is time, whatever went wrong."""
+    run = Registry._run
+    failures = [ZeroDivisionError()]
+
+    async def sometimes(registry: Registry) -> bytes:
+        if failures:
+            raise failures.pop()
+        return await run(registry)
+
+    monkeypatch.setattr(Registry, "_run", sometimes)
     runs = tmp_path / "runs"
     text = f"echo run >> {runs}\n" + printing(host_line("fresh", 1))
 
@@ -165,7 +212,6 @@ def test_refreshed_by_the_service(dispatch: Dispatch, script: MakeScript, tmp_pa
         peer = await kit.peer()
         while not (await peer.ask(hosts="fresh"))["hosts"]:
             pass
-        while runs.read_text().count("run") < 2:
-            await peer.ask(hosts="fresh")
+        assert runs.read_text() == "run\n"
 
     dispatch(test, host_db_script=script(text), host_db_refresh=1)

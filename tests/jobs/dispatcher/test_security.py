@@ -60,6 +60,7 @@ def test_rules(dispatch: Dispatch) -> None:
             for name in ("cancel", "get_result", "get_status", "follow_stream", "read_stream"):
                 reply = await peer.ask(**{name: other}, token="web-token")
                 assert reply["error"]["type"] == "access_denied"
+                assert reply["error"]["message"] == "web may not use this job"
         assert await peer.ask(hosts="*", token="web-token") == {"hosts": ["web01"]}
         assert await peer.ask(cancel=others[1], token="all-token") == {"cancelled": True}
 
@@ -78,6 +79,7 @@ def test_log_of_decisions(dispatch: Dispatch, caplog: pytest.LogCaptureFixture) 
         await peer.ask(cancel="none", token="web-token")
         await peer.ask(get_result=job_id, token="wrong-token")
         await peer.ask(get_result=job_id)
+        await peer.ask(hosts="*", token="web-token")
 
     dispatch(test, **TOKENS)
     lines = [one.getMessage() for one in caplog.records if one.name.endswith("security")]
@@ -88,7 +90,9 @@ def test_log_of_decisions(dispatch: Dispatch, caplog: pytest.LogCaptureFixture) 
         "allowed: web cancel",
         "denied: nobody result",
         "denied: nobody result",
+        "allowed: web hosts",
     ]
+    assert lines[-1].endswith("1 of 2 hosts that match")
     assert "'y' on 'x'" in lines[2]
     assert "-token" not in caplog.text
     assert "sha256:" not in caplog.text

@@ -41,34 +41,33 @@ async def recorded(kit: Kit, peer: Peer, job_id: str, count: int) -> None:
     peer.close()
 
 
-@pytest.mark.parametrize(("start", "first"), [*STARTS, ({}, 0)])
-def test_read(dispatch: Dispatch, start: dict[str, int], first: int) -> None:
+def test_read(dispatch: Dispatch) -> None:
     """Reading gives the packets so far, and tells whether there may be more."""
 
     async def test(kit: Kit) -> None:
         peer = await kit.peer()
-        job_id = await peer.call("hold")
-        call = await kit.host.call()
-        peer.send(read_stream=job_id, **start)
-        assert await peer.stream() == ([], {"continue": True})
-        call.acknowledge(streams=True)
-        call.packets(*range(5))
-        await recorded(kit, await kit.peer(), job_id, 5)
-        peer.send(read_stream=job_id, **start)
-        assert await peer.stream() == (numbered(first, 5), {"continue": True})
-        call.send({"result": "end"})
-        await peer.result(job_id)
-        peer.send(read_stream=job_id, **start)
-        assert await peer.stream() == (numbered(first, 5), {"result": "end"})
+        for start, first in [*STARTS, ({}, 0)]:
+            job_id = await peer.call("hold")
+            call = await kit.host.call()
+            peer.send(read_stream=job_id, **start)
+            assert await peer.stream() == ([], {"continue": True}), start
+            call.acknowledge(streams=True)
+            call.packets(*range(5))
+            await recorded(kit, await kit.peer(), job_id, 5)
+            peer.send(read_stream=job_id, **start)
+            assert await peer.stream() == (numbered(first, 5), {"continue": True}), start
+            call.send({"result": "end"})
+            await peer.result(job_id)
+            peer.send(read_stream=job_id, **start)
+            assert await peer.stream() == (numbered(first, 5), {"result": "end"}), start
 
     dispatch(test)
 
 
-@pytest.mark.parametrize(("start", "first"), [*STARTS, ({}, 5)])
-def test_follow(dispatch: Dispatch, start: dict[str, int], first: int) -> None:
+def test_follow(dispatch: Dispatch) -> None:
     """Following gives packets recorded before and after, each once, then the end."""
 
-    async def test(kit: Kit) -> None:
+    async def follow(kit: Kit, start: dict[str, int], first: int) -> None:
         peer, later = await kit.peer(), await kit.peer()
         job_id = await peer.call("hold")
         call = await kit.host.call()
@@ -86,12 +85,16 @@ def test_follow(dispatch: Dispatch, start: dict[str, int], first: int) -> None:
         call.send({"result": "end"})
         assert await later.result(job_id) == {"result": "end"}
         packets, end = await peer.stream()
-        assert packets == numbered(first + 1 if first < 5 else first, 8)
+        assert packets == numbered(first + 1 if first < 5 else first, 8), start
         assert end == {"result": "end"}
         later.send(follow_stream=job_id, **start)
         total = {"since": first, "recent": max(0, 8 - start.get("recent", 0))}
         begin = total["since"] if "since" in start else total["recent"]
-        assert await later.stream() == (numbered(begin, 8), {"result": "end"})
+        assert await later.stream() == (numbered(begin, 8), {"result": "end"}), start
+
+    async def test(kit: Kit) -> None:
+        for start, first in [*STARTS, ({}, 5)]:
+            await follow(kit, start, first)
 
     dispatch(test)
 
@@ -123,34 +126,34 @@ def test_ends(dispatch: Dispatch, end: dict[str, Any]) -> None:
     dispatch(test)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b'{"stream":1}',
-        b'{"stream": [1, {"a": "\xc5\xbe\\n"}] }',
-        b'{ "stream" : "\\ud800" }',
-        b'{"stream":12345678901234567890123456789}\r',
-        b'{"stream":"{\\"stream\\":1}"}',
-        b'{"stream":{"stream":{}}}',
-        b'{"stream":null}',
-        b'{"stream":' + b"[" * 199 + b"]" * 199 + b"}",
-        b'{"str\\u0065am":[]}',
-        b'{"stream":1,"stream":2}',
-    ],
-)
-def test_values(dispatch: Dispatch, line: bytes) -> None:
+VALUES = [
+    b'{"stream":1}',
+    b'{"stream": [1, {"a": "\xc5\xbe\\n"}] }',
+    b'{ "stream" : "\\ud800" }',
+    b'{"stream":12345678901234567890123456789}\r',
+    b'{"stream":"{\\"stream\\":1}"}',
+    b'{"stream":{"stream":{}}}',
+    b'{"stream":null}',
+    b'{"stream":' + b"[" * 199 + b"]" * 199 + b"}",
+    b'{"str\\u0065am":[]}',
+    b'{"stream":1,"stream":2}',
+]
+
+
+def test_values(dispatch: Dispatch) -> None:
     """A packet's value comes out as it came in, however it was written."""
 
     async def test(kit: Kit) -> None:
         peer = await kit.peer()
-        job_id = await peer.call("hold")
-        call = await kit.host.call()
-        call.acknowledge(streams=True)
-        call.raw(line + b"\n")
-        call.send({"result": 0})
-        assert await peer.result(job_id) == {"result": 0}
-        peer.send(read_stream=job_id)
-        assert await peer.stream() == ([(0, json.loads(line)["stream"])], {"result": 0})
+        for line in VALUES:
+            job_id = await peer.call("hold")
+            call = await kit.host.call()
+            call.acknowledge(streams=True)
+            call.raw(line + b"\n")
+            call.send({"result": 0})
+            assert await peer.result(job_id) == {"result": 0}, line
+            peer.send(read_stream=job_id)
+            assert await peer.stream() == ([(0, json.loads(line)["stream"])], {"result": 0}), line
 
     dispatch(test)
 
@@ -200,15 +203,15 @@ def test_slow_follower(dispatch: Dispatch) -> None:
     """A follower that reads nothing delays nobody, costs no memory, and misses nothing."""
 
     async def test(kit: Kit) -> None:
-        slow, fast = await kit.peer(limit=2048), await kit.peer()
-        text = "x" * 1000
+        slow, fast = await kit.peer(limit=1 << 15), await kit.peer()
+        text = "x" * 20_000
         job_id = await fast.call("hold")
         slow.send(follow_stream=job_id, since=0)
         call = await kit.host.call()
         call.acknowledge(streams=True)
-        count = 20_000
-        for first in range(0, count, 100):
-            call.packets(*[text] * min(100, count - first))
+        count = 700
+        for _ in range(0, count, 10):
+            call.packets(*[text] * 10)
             await call.drain()
         call.send({"result": "end"})
         assert await fast.result(job_id) == {"result": "end"}
@@ -270,16 +273,41 @@ def test_pruned_while_reading(dispatch: Dispatch) -> None:
     """A reader whose job is pruned meanwhile is told so."""
 
     async def test(kit: Kit) -> None:
-        peer = await kit.peer(limit=2048)
-        job_id = await peer.call("count", 300_000)
+        peer = await kit.peer(limit=1 << 15)
+        job_id = await peer.call("hold")
+        call = await kit.host.call()
+        call.acknowledge(streams=True)
+        text = "x" * 20_000  # all of them are more than the buffers of the system hold
+        call.packets(*[text] * 600)
+        call.send({"result": "end"})
         await (await kit.peer()).result(job_id)
         peer.send(follow_stream=job_id, since=0)
         first = await peer.receive()
-        assert first == {"packet": 0, "data": 0}
+        assert first == {"packet": 0, "data": text}
         assert await kit.service.prune(-5) == 1
         packets, end = await peer.stream()
-        assert packets == numbered(1, len(packets) + 1)
+        assert packets == [(number, text) for number in range(1, len(packets) + 1)]
         assert end["error"]["type"] == "invalid_jobid"
+
+    dispatch(test)
+
+
+def test_pruned_before_reading(dispatch: Dispatch) -> None:
+    """A job that is pruned while its packets are counted does not look like one without any."""
+
+    async def test(kit: Kit) -> None:
+        peer = await kit.peer()
+        job_id = await peer.call("count", 3)
+        await peer.result(job_id)
+        store = kit.service.dispatcher.store
+        count = store.count
+
+        async def late(job_id: str) -> int:
+            assert await kit.service.prune(-5) == 1
+            return await count(job_id)
+
+        store.count = late  # type: ignore[method-assign]
+        assert (await peer.ask(read_stream=job_id))["error"]["type"] == "invalid_jobid"
 
     dispatch(test)
 
@@ -327,9 +355,13 @@ def test_unreadable(dispatch: Dispatch, what: str, ended: bool) -> None:
     dispatch(test)
 
 
+@pytest.mark.parametrize(
+    ("error", "type"),
+    [(StoreError("the disk cannot be read"), "os_error"), (LookupError("a bug"), "system_error")],
+)
 @pytest.mark.parametrize("what", ["follow_stream", "read_stream", "get_result"])
-def test_unreadable_record(dispatch: Dispatch, what: str) -> None:
-    """Whoever asks how a job ended is not told of the store's trouble as if it were the end."""
+def test_unreadable_record(dispatch: Dispatch, what: str, error: Exception, type: str) -> None:
+    """Whoever asks how a job ended is not told of our own trouble as if it were the end."""
 
     async def test(kit: Kit) -> None:
         peer = await kit.peer()
@@ -339,10 +371,10 @@ def test_unreadable_record(dispatch: Dispatch, what: str) -> None:
         record = store.record
 
         async def fails(job_id: str) -> Any:
-            raise StoreError("the disk cannot be read")
+            raise error
 
         store.record = fails  # type: ignore[method-assign]
-        assert (await peer.ask(get_status=job_id))["error"]["type"] == "os_error"
+        assert (await peer.ask(get_status=job_id))["error"]["type"] == type
         peer.send(**{what: job_id})
         peer.send(hosts="*")
         assert await peer.rest() == b""

@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from holdfast.jobs.dispatcher import sqlite_schema
+from holdfast.jobs.dispatcher import sqlite_schema, sqlite_writer
 from holdfast.jobs.dispatcher.sqlite import SqliteStore
 from holdfast.jobs.dispatcher.store import StoreError, StoreInUse
 from tests.jobs.store.conftest import Run
@@ -70,17 +71,20 @@ def test_no_store(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "jobs.sqlite").read_text() == "this is no database" * 100
 
 
-def test_other_version(run: Run, tmp_path: Path) -> None:
-    """The file of another version is not touched."""
-    connection = sqlite3.connect(tmp_path / "jobs.sqlite")
+def test_later_version(run: Run, tmp_path: Path) -> None:
+    """The file of a later version is not touched."""
+    path = tmp_path / "jobs.sqlite"
+    connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
+    before = path.read_bytes()
 
     async def test() -> None:
         with pytest.raises(StoreError, match="schema 99"):
             await SqliteStore(tmp_path).open()
 
     run(test)
+    assert path.read_bytes() == before
 
 
 def test_first_version(run: Run, tmp_path: Path) -> None:
@@ -102,8 +106,48 @@ def test_first_version(run: Run, tmp_path: Path) -> None:
             await store.open()
             kept = await store.record(job_id)
             assert kept is not None
-            assert kept.asked_timeout is None
+            # It is not known what was asked, so a repeated request may have asked for anything.
+            again = replace(kept, asked_timeout=5, asked_max_exec_time=None)
+            assert kept.repeats(again)
+            assert not kept.repeats(replace(again, host="other"))
             await store.close()
+
+    run(test)
+
+
+def test_size_of_a_page(run: Run, tmp_path: Path) -> None:
+    """However large records are, a page of them has a bound."""
+
+    async def test() -> None:
+        store = SqliteStore(tmp_path)
+        await store.open()
+        big = b'"' + b"x" * 600_000 + b'"'
+        ids = [await submitted(store, arguments=big) for _ in range(5)]
+        pages = []
+        after: int | None = 0
+        while after is not None:
+            page = await store.list(after=after)
+            pages.append([one.id for one in page.records])
+            after = page.next
+        assert pages == [ids[:2], ids[2:4], ids[4:]]
+        await store.close()
+
+    run(test)
+
+
+def test_prune_of_many_packets(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where old jobs have many packets, others may write between one and the next."""
+    monkeypatch.setattr(sqlite_writer, "PRUNED_ROWS", 3)
+
+    async def test() -> None:
+        store = SqliteStore(tmp_path)
+        await store.open()
+        for _ in range(4):
+            job_id = await submitted(store)
+            await asyncio.gather(*(store.append(job_id, n, [b"1"]) for n in range(2)))
+            await store.end(job_id, b"{}", started=1, ended=1)
+        assert [await store.prune(2) for _ in range(3)] == [2, 2, 0]
+        await store.close()
 
     run(test)
 

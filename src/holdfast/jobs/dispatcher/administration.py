@@ -42,6 +42,8 @@ def ask(
             sock.sendall(encode({"command": command, **(options or {})}))
         except TimeoutError:
             raise
+        except PermissionError:
+            raise CommandFailed(f"{path} is for the dispatcher's own user only") from None
         except OSError as error:
             reason = error.strerror or error
             raise NotRunning(f"no dispatcher answers at {path}: {reason}") from None
@@ -56,4 +58,4 @@ def ask(
                 if message == {"done": True}:
                     return
                 yield message
-    raise CommandFailed("the dispatcher ended before it had answered")
+    raise NotRunning("the dispatcher ended before it had answered")

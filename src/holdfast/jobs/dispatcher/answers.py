@@ -62,7 +62,7 @@ def answer_at_once(
     """
     if isinstance(request, HostsRequest):
         names = dispatcher.registry.match(request.pattern)
-        return encode(hosts_reply([name for name in names if permit.sees(name)]))
+        return encode(hosts_reply(permit.seen(request, names)))
     if not isinstance(request, (ResultRequest, FollowRequest, ReadRequest)):
         return None
     job = dispatcher.find(request.job_id)
@@ -101,6 +101,8 @@ async def answer(dispatcher: Dispatcher, client: Client, request: Request, permi
     if isinstance(request, ResultRequest):
         return record.end + b"\n"
     count = await dispatcher.store.count(record.id)
+    if not count and await dispatcher.store.record(record.id) is None:
+        return _UNKNOWN  # it was pruned meanwhile, and may have had packets
     position = _position(request, count)
     return Stream(
         client, dispatcher.store, record.id, position, stop=count, last=record.end + b"\n"

@@ -1,4 +1,4 @@
-"""The client port: one connection, its requests one after the other."""
+"""One connection of a client, its requests one after the other."""
 
 from __future__ import annotations
 
@@ -16,38 +16,17 @@ from holdfast.wire.jsonlines import LineParser, LineTooLong
 
 if TYPE_CHECKING:
     from holdfast.jobs.dispatcher.answers import Reply
-    from holdfast.jobs.dispatcher.dispatcher import Dispatcher
-    from holdfast.jobs.dispatcher.security import Permit, Security
+    from holdfast.jobs.dispatcher.port import ClientPort
+    from holdfast.jobs.dispatcher.security import Permit
     from holdfast.jobs.dispatcher.streaming import ResultWaiter, Stream
     from holdfast.jobs.requests import Request
 
-__all__ = ["ClientConnection", "ClientPort"]
+__all__ = ["ClientConnection"]
 
 log = logging.getLogger(__name__)
 
 #: How many seconds a client has to read why its connection will be closed.
 LINGER = 5.0
-
-
-class ClientPort:
-    """What the connections of clients share; ``security`` may be replaced."""
-
-    def __init__(self, dispatcher: Dispatcher, security: Security) -> None:
-        self.dispatcher = dispatcher
-        self.security = security
-        self.connections: set[ClientConnection] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    def __call__(self) -> ClientConnection:
-        """Return the protocol of a new connection."""
-        return ClientConnection(self)
-
-    async def close(self) -> None:
-        """Finish the answers that are being looked for, then close all connections."""
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=LINGER)
-        for connection in list(self.connections):
-            connection.close()
 
 
 class ClientConnection(asyncio.Protocol):
@@ -93,14 +72,18 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self._transport = cast("asyncio.Transport", transport)
-        self._port.connections.add(self)
+        if not self._port.enter(self):
+            self._transport.abort()
+            self._transport = None
+            return
         peer = transport.get_extra_info("peername")
         self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local client"
         self._certificate = transport.get_extra_info("peercert")
+        self._port.rests(self)
 
     def data_received(self, data: bytes) -> None:
         """Take requests."""
-        if self._closing:
+        if self._closing or self._transport is None:
             return
         try:
             lines = self._parser.feed(data)
@@ -117,7 +100,8 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Answer what was asked, but wait for no job: whoever asked has gone."""
-        assert self._transport is not None
+        if self._transport is None:
+            return False
         self._closing = True
         if self._activity is not None and self._activity.waits:
             self._transport.close()
@@ -128,7 +112,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the client; what it has submitted stays."""
-        self._port.connections.discard(self)
+        self._port.leave(self)
         self._transport = None
         self._lines = None
         if self._activity is not None:
@@ -172,6 +156,19 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def expire(self) -> None:
+        """Close a connection that has rested too long; what was written gets as much time."""
+        if self._transport is None or self._transport.is_closing():
+            self.abort()
+            return
+        self.close()
+        self._port.rests(self)
+
     def _advance(self) -> None:
         """Answer requests for as long as none has to wait."""
         if self._advancing or self._transport is None:
@@ -186,6 +183,8 @@ class ClientConnection(asyncio.Protocol):
             self._finish()
         else:
             self._hold(bool(self._lines))
+        if not self._busy and not self._lines:
+            self._port.rests(self)
 
     def _hold(self, hold: bool) -> None:
         """Take no more from a client as long as requests wait that it has sent already."""
@@ -218,6 +217,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _handle(self, line: bytes) -> None:
         port = self._port
+        port.works(self)
         try:
             request = read_request(line)
             permit = port.security.permit(request, self._peer, self._certificate)
@@ -249,6 +249,9 @@ class ClientConnection(asyncio.Protocol):
         except Exception:
             # The request may have secrets in its arguments.
             log.exception("a %s from %s failed", type(request).__name__, self._peer)
+            if isinstance(request, (ResultRequest, FollowRequest, ReadRequest)):
+                self.break_off()  # as above
+                return
             reply = error_line("system_error", "the dispatcher failed; its log says how")
         self._busy = False
         self._begin(reply)

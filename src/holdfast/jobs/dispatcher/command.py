@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.jobs.dispatcher.administration import CommandFailed, NotRunning, ask
 from holdfast.jobs.dispatcher.control import SOCKET
 from holdfast.jobs.dispatcher.rules import hash_token, new_token
-from holdfast.wire.jsonlines import encode
+from holdfast.wire.jsonlines import WireError, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,24 +31,27 @@ __all__ = ["main"]
 CONFIG = Path("/etc/harpcallerd/harpcallerd.toml")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "harpcallerd") -> int:
     """Run a command; return its exit status: 0, 1 when it failed, 2 when it makes no sense."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(prog).parse_args(argv)
     try:
-        return _COMMANDS.get(arguments.command, _administer)(arguments)
+        status = _COMMANDS.get(arguments.command, _administer)(arguments)
+        sys.stdout.flush()
+        return status
     except (CommandFailed, NotRunning) as error:
-        print(f"harpcallerd: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # Whoever read the listing has seen enough; nothing is left to be flushed at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="harpcallerd", description="The dispatcher of remote procedures."
-    )
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="The dispatcher of remote procedures.")
+    parser.set_defaults(prog=prog)
     parser.add_argument(
         "--socket", type=Path, default=SOCKET, help="the control socket (%(default)s)"
     )
@@ -65,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("-t", "--test", action="store_true", help="check the configuration only")
     status = add("status", "tell whether a dispatcher runs")
     status.add_argument("--wait", action="store_true", help="wait until it does")
-    status.add_argument("--timeout", type=_seconds, help="how long to wait, in seconds")
+    status.add_argument("--timeout", type=_number, help="how long to wait, in seconds")
     stop = add("stop", "let the running jobs end, then stop")
-    stop.add_argument("--timeout", type=_seconds, help="how long they may take, in seconds")
+    stop.add_argument("--timeout", type=_number, help="how long they may take, in seconds")
     stop.add_argument("--print-pid", action="store_true", help="print the process id")
     add("reload", "read the configuration again")
     listing = add("list", "list jobs that have not ended")
@@ -82,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("hosts-list", "list the hosts of the registry")
     add("hosts-refresh", "refresh the registry of hosts now")
     prune = add("prune-jobs", "forget jobs that ended long ago")
-    prune.add_argument("--age", type=_seconds, default=30, help="in days (%(default)s)")
+    prune.add_argument("--age", type=_number, default=30, help="in days (%(default)s)")
     add("reopen-logs", "open the log file again")
     token = add("new-token", "make a token, and the table for the configuration")
     token.add_argument("name", help="whose token it is to be")
@@ -93,7 +96,7 @@ def _administer(arguments: argparse.Namespace) -> int:
     options = {
         name: value
         for name, value in vars(arguments).items()
-        if name not in ("socket", "command") and value is not None
+        if name not in ("socket", "command", "prog") and value is not None
     }
     for message in ask(arguments.socket, arguments.command, options):
         print(json.dumps(message, ensure_ascii=False))
@@ -110,7 +113,7 @@ def _status(arguments: argparse.Namespace) -> int:
             for message in ask(arguments.socket, "status", timeout=min(max(left, 0.1), 10.0)):
                 print(json.dumps(message))
             return 0
-        except (NotRunning, CommandFailed, TimeoutError):
+        except (NotRunning, TimeoutError):
             if not arguments.wait or left <= 0:
                 print(json.dumps({"status": "stopped", "pid": None}))
                 return 1
@@ -138,7 +141,7 @@ def _init(arguments: argparse.Namespace) -> int:
     from holdfast.jobs.dispatcher.init import init
 
     try:
-        print(init(arguments.directory, "harpcallerd"))
+        print(init(arguments.directory, arguments.prog))
     except ConfigError as error:
         raise CommandFailed(str(error)) from None
     return 0
@@ -157,16 +160,15 @@ def _start(arguments: argparse.Namespace) -> int:
 
     try:
         config = configuration.load(arguments.config)
+        _allow_files()
         service = Service(config, reload)
         if arguments.test:
             return 0
         logs.configure(config.log_file, config.log_level)
-        _allow_files()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(service, arguments))
     except (configuration.ConfigError, StoreError, OSError) as error:
-        print(f"harpcallerd: {error}", file=sys.stderr)
-        return 1
+        raise CommandFailed(str(error)) from None
     return 0
 
 
@@ -196,6 +198,7 @@ async def _serve(service: Any, arguments: argparse.Namespace) -> None:
     except OSError:
         service.stop(0)
         await service.stopped()
+        await control.close()
         raise
     # What is there now stays: no collection has to look at it again, and one that finds no
     # garbage in a hundred thousand waiting jobs would keep everybody waiting.
@@ -230,17 +233,23 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
     if not 0 <= value < 1e9:
-        raise ValueError("out of range")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
     return value
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    try:
+        value = decode(os.fsencode(text))
+    except WireError:
+        value = None
     if not isinstance(value, dict):
-        raise ValueError("not an object")
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
     return value
 
 

@@ -70,8 +70,9 @@ class Commands:
         """Stop gracefully, within a time."""
         timeout = option(fields, "timeout")
         fields.end()
-        yield encode({"pid": os.getpid()})
+        # First, since whoever asked may not wait for an answer.
         self._service.stop(timeout)
+        yield encode({"pid": os.getpid()})
         await self._service.stopped()
 
     async def reload(self, fields: Fields) -> AsyncGenerator[bytes, None]:

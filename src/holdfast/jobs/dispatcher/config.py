@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Config:
     """What can be configured; times are in seconds unless a name says otherwise."""
 
     listen: tuple[Listen, ...] = (Listen("127.0.0.1", 3502),)
+    max_connections: int = 10_000
+    idle_timeout: int = 600
     # How hosts prove who they are.
     ca_file: Path | None = None
     known_certs_file: Path | None = None
@@ -79,7 +82,8 @@ def load(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read the configuration {path}: {reason}") from None
     try:
         return parse(text, path.parent)
     except ConfigError as error:
@@ -101,7 +105,8 @@ def parse(text: str, directory: Path = Path()) -> Config:
         elif name in known:
             values[name] = _value(name, value, directory)
         else:
-            raise ConfigError(f"unknown option {name!r}; there are {', '.join(sorted(known))}")
+            there = sorted({*known, "tokens_file", "[[token]]", "[[certificate]]"})
+            raise ConfigError(f"unknown option {name!r}; there are {', '.join(there)}")
     if tokens_file is not None:
         path = _path("tokens_file", tokens_file, directory)
         values["tokens"] = (*values.get("tokens", ()), *_tokens(path))
@@ -130,7 +135,8 @@ def _tokens(path: Path) -> tuple[Rule, ...]:
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"tokens_file: cannot read {path}: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"tokens_file: cannot read {path}: {reason}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"tokens_file: {path} is not TOML: {error}") from None
     others = given.keys() - {"token"}
@@ -142,6 +148,8 @@ def _tokens(path: Path) -> tuple[Rule, ...]:
 def _rules(name: str, value: Any) -> tuple[Rule, ...]:
     if not isinstance(value, list):
         raise ConfigError(f"{name} must be tables: [[{name}]]")
+    if not value:  # it would leave the door open, which nobody means who writes it
+        raise ConfigError(f"{name}: there is none; leave it out to let everybody in")
     rules = []
     for number, one in enumerate(value, 1):
         try:
@@ -161,6 +169,7 @@ _PATHS = {
     "client_ca_file",
     "log_file",
 }
+_UNITS = {"max_age": "hours", "max_connections": "clients"}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 #: A century: what is longer is a mistake, and breaks clocks.
@@ -183,7 +192,7 @@ def _value(name: str, value: Any, directory: Path) -> Any:
             raise ConfigError(f"log_level must be one of {', '.join(_LEVELS)}")
         return value.upper()
     if value.__class__ is not int or not 0 < value <= _LONGEST:
-        unit = "hours" if name == "max_age" else "seconds"
+        unit = _UNITS.get(name, "seconds")
         raise ConfigError(f"{name} must be a positive number of {unit}, without a fraction")
     return value
 
@@ -226,4 +235,7 @@ def _address(value: Any) -> Listen:
 
 
 def _loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"

@@ -48,6 +48,8 @@ class ControlSocket:
         self._server: asyncio.Server | None = None
         self._inode = 0
         self._connections: set[asyncio.Task[None]] = set()
+        # Those that have given no command yet.
+        self._silent: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Listen; raise OSError when that cannot be done or another dispatcher listens there."""
@@ -67,16 +69,18 @@ class ControlSocket:
             )
         except OSError as error:
             sock.close()
-            raise OSError(error.errno, f"control socket {self._path}: {error.strerror}") from error
+            raise OSError(f"control socket {self._path}: {error.strerror or error}") from error
 
     async def close(self) -> None:
-        """Answer what is being answered, and remove the socket."""
+        """Finish the answers that have begun, and remove the socket."""
         if self._server is None:
             return
         self._server.close()
         with suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
+        for task in self._silent:
+            task.cancel()
         if self._connections:
             _, pending = await asyncio.wait(self._connections, timeout=5)
             for task in pending:
@@ -86,8 +90,10 @@ class ControlSocket:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        self._silent.add(task)
         try:
             line = await reader.readline()
+            self._silent.discard(task)
             if line:
                 await self._answer(line, writer)
         except (ConnectionError, ValueError):
@@ -97,6 +103,7 @@ class ControlSocket:
             with suppress(ConnectionError):
                 await writer.wait_closed()
             self._connections.discard(task)
+            self._silent.discard(task)
 
     async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         try:

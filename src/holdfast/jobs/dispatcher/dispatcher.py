@@ -54,11 +54,11 @@ class Dispatcher:
         """End what the last dispatcher left without an end."""
         interrupted = await self.store.interrupted()
         now = int(time.time())
-        for ended in [
+        ends = [
             self.store.end(job_id, _INTERRUPTED[:-1], started=None, ended=now)
             for job_id in interrupted
-        ]:
-            await ended
+        ]
+        await asyncio.gather(*ends)
         if interrupted:
             log.warning("%d jobs were interrupted by the last end", len(interrupted))
 

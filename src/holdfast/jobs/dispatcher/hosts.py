@@ -33,7 +33,7 @@ class Hosts:
     def __init__(self, tls: HostTls, limit: int, patience: float) -> None:
         self.tls = tls
         self._limit = limit
-        self._patience = max(1, min(int(patience * 1000), 1 << 31 - 1))
+        self._patience = max(1, min(int(patience * 1000), (1 << 31) - 1))
         # By address; the one that was used last is used next.
         self._kept: dict[tuple[str, int], dict[HostConnection, float]] = {}
         self._timer: asyncio.TimerHandle | None = None

@@ -23,6 +23,10 @@ CONFIG = f"""\
 # tokens_file and certfile.
 # listen = ["{_CONFIG.listen[0]}"]
 
+# How many clients may be connected, and how many seconds one may ask nothing.
+# max_connections = {_CONFIG.max_connections}
+# idle_timeout = {_CONFIG.idle_timeout}
+
 # Jobs, with all that they stream and their results.
 stream_directory = "jobs"
 # max_age = 720            # hours that they are kept after their end; for ever without

@@ -14,7 +14,8 @@ __all__ = ["configure", "reopen"]
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-_root = logging.getLogger("holdfast")
+# With what the event loop has to say: of connections, tasks and descriptors.
+_LOGGERS = (logging.getLogger("holdfast"), logging.getLogger("asyncio"))
 
 
 def configure(path: Path | None, level: str) -> None:
@@ -25,17 +26,18 @@ def configure(path: Path | None, level: str) -> None:
     else:
         handler = WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Formatter(_FORMAT))
-    for old in list(_root.handlers):
-        _root.removeHandler(old)
-        old.close()
-    _root.addHandler(handler)
-    _root.setLevel(level)
-    _root.propagate = False
+    for logger, least in zip(_LOGGERS, (level, "WARNING"), strict=True):
+        for old in list(logger.handlers):
+            logger.removeHandler(old)
+            old.close()
+        logger.addHandler(handler)
+        logger.setLevel(least)
+        logger.propagate = False
 
 
 def reopen() -> None:
     """Open the file again if another has its name now, or none."""
-    for handler in _root.handlers:
+    for handler in _LOGGERS[0].handlers:
         if isinstance(handler, WatchedFileHandler):
             handler.acquire()
             try:

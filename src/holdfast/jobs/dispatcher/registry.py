@@ -20,7 +20,6 @@ from holdfast.jobs.host_messages import HOST_PORT
 from holdfast.wire.jsonlines import WireError, decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = ["Host", "Registry", "RegistryError", "parse_host"]
@@ -112,13 +111,12 @@ class Registry:
         if self._path is None:
             return
         try:
-            lines = self._path.read_bytes().split(b"\n")
+            self._hosts, _ = _parse(self._path.read_bytes())
         except FileNotFoundError:
             return
         except OSError as error:
             log.warning("cannot read the kept registry of hosts: %s", error)
             return
-        self._take(lines)
         log.info("%d hosts in the kept registry %s", len(self._hosts), self._path)
 
     async def refresh(self) -> None:
@@ -147,34 +145,21 @@ class Registry:
             task.exception()  # is told to those who wait
 
     async def _refresh(self) -> None:
-        lines = [line for line in (await self._run()).split(b"\n") if line.strip()]
-        if lines and not any(map(parse_host, lines)):
-            raise RegistryError(f"{self._script[0]} printed {len(lines)} lines and no host")
-        skipped = self._take(lines)
-        log.info("%d hosts from %s", len(self._hosts), self._script[0])
+        script = self._script[0]
+        output = await self._run()
+        # There may be megabytes of it, and clients do not wait for that.
+        hosts, skipped = await asyncio.to_thread(_parse, output)
+        if skipped and not hosts:
+            raise RegistryError(f"{script} printed {skipped} lines and no host")
+        self._hosts = hosts
+        log.info("%d hosts from %s", len(hosts), script)
         if skipped:
-            log.warning("%s printed %d lines that are no hosts", self._script[0], skipped)
+            log.warning("%s printed %d lines that are no hosts", script, skipped)
         if self._path is not None:
-            content = b"".join(host.to_line() for host in self._hosts.values())
             try:
-                await asyncio.to_thread(replace_file, self._path, content)
+                await asyncio.to_thread(_keep, self._path, hosts)
             except OSError as error:
                 log.error("cannot keep the registry of hosts in %s: %s", self._path, error)
-
-    def _take(self, lines: Iterable[bytes]) -> int:
-        """Take the hosts of lines; return how many lines are none."""
-        hosts: dict[str, Host] = {}
-        skipped = 0
-        for line in lines:
-            if not line.strip():
-                continue
-            host = parse_host(line)
-            if host is None:
-                skipped += 1
-            else:
-                hosts[host.name] = host
-        self._hosts = hosts
-        return skipped
 
     async def _run(self) -> bytes:
         name = self._script[0]
@@ -200,6 +185,24 @@ class Registry:
         return output
 
 
+def _parse(output: bytes) -> tuple[dict[str, Host], int]:
+    """Return the hosts of a script's output by name, and how many of its lines are none."""
+    hosts: dict[str, Host] = {}
+    skipped = 0
+    for line in output.split(b"\n"):
+        if line.strip():
+            host = parse_host(line)
+            if host is None:
+                skipped += 1
+            else:
+                hosts[host.name] = host
+    return hosts, skipped
+
+
+def _keep(path: Path, hosts: dict[str, Host]) -> None:
+    replace_file(path, b"".join(host.to_line() for host in hosts.values()))
+
+
 async def _read(process: asyncio.subprocess.Process) -> bytes:
     assert process.stdout is not None
     output = bytearray()
@@ -212,7 +215,8 @@ async def _read(process: asyncio.subprocess.Process) -> bytes:
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a script with all that it has started, and close its pipe."""
-    with suppress(ProcessLookupError):
+    # Where sudo has started something, that may be another user's.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     if process.returncode is None:
         await process.wait()

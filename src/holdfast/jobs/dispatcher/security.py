@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.jobs.dispatcher.rules import Rule, hash_token
 from holdfast.jobs.fields import Invalid
+from holdfast.jobs.requests import CallRequest
 
 if TYPE_CHECKING:
     from holdfast.jobs.dispatcher.config import Config
@@ -45,9 +46,9 @@ class Permit:
     def check_unknown(self, request: Request) -> None:
         """Decide on a request about a job that nobody knows."""
 
-    def sees(self, host: str) -> bool:
-        """Tell whether the client may know of a host."""
-        return True
+    def seen(self, request: Request, names: list[str]) -> list[str]:
+        """Return which of some hosts the client may know of."""
+        return names
 
 
 #: The permit of everybody where security is off.
@@ -63,13 +64,18 @@ class _RulePermit(Permit):
         allowed = self._rule.allows(host, procedure)
         _decided(allowed, self._rule.name, self._peer, request, f"{procedure!r} on {host!r}")
         if not allowed:
-            raise Invalid("access_denied", f"{self._rule.name} may not use {procedure} on {host}")
+            # What a job of others calls is not for everybody.
+            what = f"{procedure} on {host}" if isinstance(request, CallRequest) else "this job"
+            raise Invalid("access_denied", f"{self._rule.name} may not use {what}")
 
     def check_unknown(self, request: Request) -> None:
         _decided(True, self._rule.name, self._peer, request, "no job")
 
-    def sees(self, host: str) -> bool:
-        return self._rule.sees(host)
+    def seen(self, request: Request, names: list[str]) -> list[str]:
+        seen = [name for name in names if self._rule.sees(name)]
+        about = f"{len(seen)} of {len(names)} hosts that match"
+        _decided(True, self._rule.name, self._peer, request, about)
+        return seen
 
 
 class Security:

@@ -9,13 +9,13 @@ import time
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from holdfast.jobs.dispatcher.clients import ClientPort
 from holdfast.jobs.dispatcher.config import Config, ConfigError
 from holdfast.jobs.dispatcher.dispatcher import Dispatcher
 from holdfast.jobs.dispatcher.hosts import Hosts
+from holdfast.jobs.dispatcher.port import ClientPort, keep_alive
 from holdfast.jobs.dispatcher.registry import Registry, RegistryError
 from holdfast.jobs.dispatcher.running import LINE_LIMIT
-from holdfast.jobs.dispatcher.security import Security, client_tls
+from holdfast.jobs.dispatcher.security import client_tls
 from holdfast.jobs.dispatcher.sqlite import SqliteStore
 from holdfast.jobs.dispatcher.store import StoreError
 from holdfast.jobs.dispatcher.tls import HostTls
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Service"]
 
 log = logging.getLogger(__name__)
+
+#: How many seconds a client may take for the handshake of TLS.
+HANDSHAKE = 10.0
 
 #: How often old jobs are looked for, in seconds.
 PRUNING = 600.0
@@ -55,11 +58,12 @@ class Service:
             self.registry,
             self._certificates[0],
         )
-        self.port = ClientPort(self.dispatcher, Security(config))
+        self.port = ClientPort(self.dispatcher, config)
         #: The addresses that clients reach it at, once it has been opened.
         self.addresses: list[str] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._opened = asyncio.Event()
         self._stopped = asyncio.Event()
         self._hurry = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
@@ -81,19 +85,23 @@ class Service:
         self._warn()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._refreshing()), loop.create_task(self._pruning())]
+        self._opened.set()
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
+        tls = self._certificates[1]
         for listen in self.config.listen:
             server = await loop.create_server(
                 self.port,
                 listen.host or None,
                 listen.port,
-                ssl=self._certificates[1],
+                ssl=tls,
+                ssl_handshake_timeout=HANDSHAKE if tls else None,
                 backlog=1024,
                 reuse_address=True,
             )
             self._servers.append(server)
+            keep_alive(server.sockets)
             for sock in server.sockets:
                 host, port = sock.getsockname()[:2]
                 self.addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
@@ -134,7 +142,7 @@ class Service:
         self.config = self.dispatcher.config = config
         self.dispatcher.hosts.close()
         self.dispatcher.hosts = certificates[0]
-        self.port.security = Security(config)
+        self.port.configure(config)
         self.registry.configure(config.host_db_script, config.host_db, config.host_db_timeout)
         self._due.set()
         self._warn()
@@ -182,6 +190,8 @@ class Service:
                     await self.registry.refresh()
                 except RegistryError as error:
                     log.error("the registry of hosts was not refreshed: %s", error)
+                except Exception:
+                    log.exception("the registry of hosts was not refreshed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.config.host_db_refresh):
                     await self._due.wait()
@@ -194,12 +204,15 @@ class Service:
                     count = await self.prune(hours * 3600)
                 except StoreError as error:
                     log.error("old jobs cannot be pruned: %s", error)
+                except Exception:
+                    log.exception("old jobs cannot be pruned")
                 else:
                     if count:
                         log.info("%d jobs were older than %d hours and pruned", count, hours)
             await asyncio.sleep(PRUNING)
 
     async def _stop(self, timeout: float) -> None:
+        await self._opened.wait()
         log.info("stopping: jobs that run have %g s to end", timeout)
         self._close_servers()
         ending = asyncio.create_task(self.dispatcher.stop(timeout))

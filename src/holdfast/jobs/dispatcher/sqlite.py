@@ -36,6 +36,9 @@ __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 
+#: How many bytes of arguments and results make a page of records.
+PAGE = 1 << 20
+
 
 class SqliteStore(LocalQueues):
     """Jobs in a file ``jobs.sqlite`` of a directory, which is made if it is not there."""
@@ -119,9 +122,7 @@ class SqliteStore(LocalQueues):
     async def list(self, *, ended: bool = True, after: int = 0, limit: int = 100) -> Page:
         """Return a page of jobs in the order of submission."""
         statement = schema.LIST_ALL if ended else schema.LIST_UNFINISHED
-        rows = await self._read(lambda one: one.execute(statement, (after, limit)).fetchall())
-        following = rows[-1][0] if len(rows) == limit else None
-        return Page([schema.to_record(row[1:]) for row in rows], following)
+        return await self._read(lambda one: _page(one, statement, after, limit))
 
     async def interrupted(self) -> Sequence[str]:
         """Return the jobs without an end: nobody else has had the lock since they were left."""
@@ -180,6 +181,19 @@ def _count(connection: sqlite3.Connection, job_id: str) -> int:
     bounds = (schema.place(number), schema.place(number + 1))
     row = connection.execute(schema.COUNT, bounds).fetchone()
     return 0 if row is None else schema.position(row[0]) + int(row[1])
+
+
+def _page(connection: sqlite3.Connection, statement: str, after: int, limit: int) -> Page:
+    records: list[Record] = []
+    size = 0
+    with closing(connection.execute(statement, (after, limit))) as rows:
+        for number, *row in rows:
+            records.append(schema.to_record(row))
+            # Results and arguments may have megabytes.
+            size += sum(len(value) for value in row if value.__class__ is bytes)
+            if len(records) >= limit or size >= PAGE:
+                return Page(records, number)
+    return Page(records, None)
 
 
 def _packets(

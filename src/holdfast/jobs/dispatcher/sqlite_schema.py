@@ -10,9 +10,10 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from holdfast.jobs.dispatcher.store import Record, StoreError
+from holdfast.jobs.dispatcher.store import UNKNOWN, Record, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Any
 
@@ -72,10 +73,10 @@ CREATE TABLE packets(
 PRAGMA user_version = {VERSION};
 """
 
-# Makes the second version of the first.
-_SECOND = """
-ALTER TABLE jobs ADD COLUMN asked_timeout INTEGER;
-ALTER TABLE jobs ADD COLUMN asked_max_exec_time INTEGER;
+# Makes the second version of the first, which did not record what was asked.
+_SECOND = f"""
+ALTER TABLE jobs ADD COLUMN asked_timeout INTEGER DEFAULT {UNKNOWN};
+ALTER TABLE jobs ADD COLUMN asked_max_exec_time INTEGER DEFAULT {UNKNOWN};
 PRAGMA user_version = 2;
 """
 
@@ -143,21 +144,21 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables where there are none; raise StoreError for a file of another version."""
+    """Make the tables where there are none; raise StoreError for a file of a later version."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise StoreError(
+            f"the jobs were recorded by a later version of the dispatcher (schema {version},"
+            f" this one has {VERSION}): choose another stream_directory"
+        )
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL: a commit has reached the disk when it returns, so that it survives a power failure.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA journal_size_limit = 67108864")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
         connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
     elif version == 1:
         connection.executescript(f"BEGIN; {_SECOND} COMMIT;")
-    elif version != VERSION:
-        raise StoreError(
-            f"the jobs were recorded by another version of the dispatcher (schema {version},"
-            f" this one has {VERSION}): choose another stream_directory"
-        )
 
 
 def to_row(number: int, record: Record) -> tuple[Any, ...]:
@@ -182,7 +183,7 @@ def to_row(number: int, record: Record) -> tuple[Any, ...]:
     )
 
 
-def to_record(row: tuple[Any, ...]) -> Record:
+def to_record(row: Sequence[Any]) -> Record:
     """Return the record of a row that begins with the job's id."""
     return Record(*row)
 

@@ -64,6 +64,10 @@ Write = Submit | Start | Append | End | Prune
 #: How many writes one transaction has at most.
 GROUP = 2000
 
+#: After how many rows of packets a transaction prunes no other job: they may have 100 KiB each, and
+#: what else is to be written waits meanwhile.
+PRUNED_ROWS = 200
+
 
 class Writer:
     """Writes from a thread of its own to a connection that nobody else uses."""
@@ -205,10 +209,15 @@ class Writer:
     def _prune(self, write: Prune) -> int:
         execute = self._connection.execute
         numbers = execute(schema.SELECT_OLD, (write.before, write.limit)).fetchall()
+        pruned = rows = 0
         for (number,) in numbers:
-            execute(schema.PRUNE_PACKETS, (schema.place(number), schema.place(number + 1)))
+            bounds = (schema.place(number), schema.place(number + 1))
+            rows += execute(schema.PRUNE_PACKETS, bounds).rowcount
             execute(schema.PRUNE_JOB, (number,))
-        return len(numbers)
+            pruned += 1
+            if rows >= PRUNED_ROWS:
+                break
+        return pruned
 
 
 def failure(problem: Exception) -> StoreError:

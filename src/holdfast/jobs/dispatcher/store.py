@@ -21,7 +21,20 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["Page", "QueueState", "Record", "Store", "StoreError", "StoreFull", "StoreInUse"]
+__all__ = [
+    "UNKNOWN",
+    "Page",
+    "QueueState",
+    "Record",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "StoreInUse",
+]
+
+
+#: What a client asked for where an earlier version of a store did not record it.
+UNKNOWN = -1
 
 
 class StoreError(Exception):
@@ -42,8 +55,8 @@ class Record:
 
     ``arguments``, ``info`` and ``queue`` (the name of the queue, in canonical form) are JSON.
     ``timeout`` and ``max_exec_time`` are in seconds, and what holds for the job; with ``asked_``
-    they are what the client said of them. The times are Unix seconds. ``end`` is the end message,
-    which is there when ``ended`` is.
+    they are what the client said of them, or `UNKNOWN`. The times are Unix seconds. ``end`` is the
+    end message, which is there when ``ended`` is.
     """
 
     id: str
@@ -64,7 +77,9 @@ class Record:
 
     def repeats(self, other: Record) -> bool:
         """Tell whether both records come from the same request."""
-        return all(getattr(self, name) == getattr(other, name) for name in _REQUESTED)
+        return all(getattr(self, name) == getattr(other, name) for name in _REQUESTED) and all(
+            getattr(self, name) in (getattr(other, name), UNKNOWN) for name in _LIMITS
+        )
 
 
 # What a client says of a job, and a repeated request must say again. What holds for the job may
@@ -77,9 +92,8 @@ _REQUESTED = (
     "info",
     "queue",
     "concurrency",
-    "asked_timeout",
-    "asked_max_exec_time",
 )
+_LIMITS = ("asked_timeout", "asked_max_exec_time")
 
 
 @dataclass(slots=True, frozen=True)
@@ -135,7 +149,11 @@ class Store(Protocol):
         """
 
     def prune(self, before: int, limit: int = 1000) -> Awaitable[int]:
-        """Forget up to ``limit`` jobs that ended before a time; return how many it were."""
+        """Forget some jobs that ended before a time, at most ``limit``; return how many it were.
+
+        It is as many as can be forgotten at once without keeping others waiting, and none only
+        when there are none left.
+        """
 
     # Reading.
 
@@ -154,7 +172,10 @@ class Store(Protocol):
         """
 
     async def list(self, *, ended: bool = True, after: int = 0, limit: int = 100) -> Page:
-        """Return a page of jobs in the order of submission; ``ended``: those that ended, too."""
+        """Return a page of jobs in the order of submission; ``ended``: those that ended, too.
+
+        ``limit``: how many at most; where they are large, a page has fewer.
+        """
 
     async def interrupted(self) -> Sequence[str]:
         """Return the jobs without an end that belong to no dispatcher, to be ended."""
