@@ -26,8 +26,10 @@ def test_version(execute: Execute) -> None:
     "command",
     [
         (),
+        *(("blocks",), ("blocks", "status")),
         ("call",),
         ("demo",),
+        *((name,) for name in ("get", "ls", "put", "verify")),
         ("jobs",),
         *(("jobs", name) for name in ("cancel", "follow", "list", "prune", "show")),
         ("request",),
@@ -45,7 +47,8 @@ def test_help(invoke: Invoke, command: tuple[str, ...]) -> None:
 def test_commands_are_listed(invoke: Invoke) -> None:
     """The help names the commands, each with a whole sentence."""
     listed = invoke("--help").stdout.partition("Commands:")[2]
-    names = ["agent", "blockd", "call", "demo", "dispatcher", "jobs", "request", "simulate"]
+    names = ["agent", "blockd", "blocks", "call", "demo", "dispatcher", "get", "jobs", "ls"]
+    names += ["put", "request", "simulate", "verify"]
     assert re.findall(r"^  (\w+)  +\S.*\.$", listed, re.M) == names
     assert "..." not in listed
 

@@ -17,12 +17,17 @@ INTERRUPTED = 130
 _COMMANDS = {
     "agent": "holdfast.cli.agent",
     "blockd": "holdfast.cli.blockd",
+    "blocks": "holdfast.cli.blocks",
     "call": "holdfast.cli.call",
     "demo": "holdfast.cli.demo.command",
     "dispatcher": "holdfast.cli.dispatcher",
+    "get": "holdfast.cli.get",
     "jobs": "holdfast.cli.jobs",
+    "ls": "holdfast.cli.ls",
+    "put": "holdfast.cli.put",
     "request": "holdfast.cli.request",
     "simulate": "holdfast.cli.simulate",
+    "verify": "holdfast.cli.verify",
 }
 
 
