@@ -17,11 +17,11 @@ from holdfast.cli.demo.servers import ServerProcess
 from holdfast.cli.demo.tally import Phase, Tally, figures
 from holdfast.cli.demo.traffic import Pace, Traffic
 from holdfast.console.display import ServerView, View, display_on
-from holdfast.console.report import Dispatched, Report
+from holdfast.console.report import Dispatched, Report, Stored
 from holdfast.console.tables import report_tables
 from tests.cli.conftest import COMMAND, LIMIT, Invoke, OnTerminal
 
-FEW = ("demo", "--calls", "300", "--rate", "400", "--threads", "2")
+FEW = ("demo", "--calls", "300", "--rate", "400", "--threads", "2", "--mib", "64")
 
 
 @pytest.mark.slow
@@ -67,6 +67,12 @@ def test_no_call_is_lost(invoke: Invoke) -> None:
     assert jobs["ended"] == "missing_result"
     assert jobs["cancelled"]
     assert jobs["gone"]
+
+    stored = report["blocks"]
+    assert stored["ok"]
+    assert stored["same"] == stored["files"] > 200
+    assert stored["lost"] == stored["repaired"] > 0
+    assert stored["whole"]
 
     guarded = report["fault_tolerant"]
     assert guarded["answered"] + guarded["fell_back"] == guarded["calls"]
@@ -227,6 +233,25 @@ def test_wrong_jobs(changes: dict[str, Any]) -> None:
         text = console.file.getvalue()  # type: ignore[attr-defined]
         assert "100 jobs in a queue" in text
         assert ("\x1b[31m" in text) is not jobs.ok
+
+
+RIGHT_FILES = Stored(5, 2, 219, 1 << 30, 19, 5.0, 4.0, 219, 12, 12, True)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"same": 218}, {"lost": 0, "repaired": 0}, {"repaired": 11}, {"whole": False}]
+)
+def test_wrong_files(changes: dict[str, Any]) -> None:
+    """Whatever is not as promised of the files makes the demonstration fail, in red."""
+    for stored in (RIGHT_FILES, replace(RIGHT_FILES, **changes)):
+        report = replace(report_with(0), stored=stored)
+        assert report.ok is stored.ok is (stored is RIGHT_FILES)
+        console = Console(file=StringIO(), width=100, force_terminal=True)
+        console.print(report_tables(report))
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "219 files of 1,024 MiB in 19 blocks" in text
+        assert ("\x1b[31m" in text) is not stored.ok
+        assert ("but something else" in text) is not stored.ok
 
 
 def test_most_at_once() -> None:

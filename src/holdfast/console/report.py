@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Dispatched", "Figures", "Guarded", "Report", "Watched"]
+__all__ = ["Dispatched", "Figures", "Guarded", "Report", "Stored", "Watched"]
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,46 @@ class Dispatched:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """Files that were stored as blocks, and restored while a service and its disk were lost.
+
+    ``bytes`` of all ``files``, as so many ``blocks``, each on so many services (``copies``).
+    ``same`` files came back as they were. ``lost`` copies were on that disk, ``repaired`` were
+    written anew, and ``whole`` tells whether each block has its copies again.
+    """
+
+    services: int
+    copies: int
+    files: int
+    bytes: int
+    blocks: int
+    put_seconds: float
+    get_seconds: float
+    same: int
+    lost: int
+    repaired: int
+    whole: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost, and what was missing is there again."""
+        return self.same == self.files and self.whole and 0 < self.lost == self.repaired
+
+    def as_json(self) -> dict[str, Any]:
+        """Return an object for JSON."""
+        rounded = {name: round(getattr(self, name), 3) for name in ("put_seconds", "get_seconds")}
+        return {**asdict(self), "ok": self.ok, **rounded}
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole demonstration.
 
     ``killed`` is the server that was killed, ``kills`` how often. ``losses`` tell of a
     few calls that were lost, in words. ``came_back`` tells whether every client called the killed
     server again after its return. ``recovery`` is for how many seconds a failing server was left
-    alone. ``guarded`` is the part of `fault_tolerant`, ``watched`` that of the event streams, and
-    ``dispatched`` that of jobs.
+    alone. ``guarded`` is the part of `fault_tolerant`, ``watched`` that of the event streams,
+    ``dispatched`` that of jobs, and ``stored`` that of blocks.
     """
 
     seconds: float
@@ -151,14 +183,16 @@ class Report:
     guarded: Guarded | None = None
     watched: Watched | None = None
     dispatched: Dispatched | None = None
+    stored: Stored | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether no call was lost, no event and no job, and none came twice."""
+        """Whether no call was lost, no event, no job and no file, and none came twice."""
         return (
             not self.total.errors
             and (self.watched is None or self.watched.once)
             and (self.dispatched is None or self.dispatched.ok)
+            and (self.stored is None or self.stored.ok)
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -178,4 +212,5 @@ class Report:
             "fault_tolerant": self.guarded.as_json() if self.guarded is not None else None,
             "flow": self.watched.as_json() if self.watched is not None else None,
             "jobs": self.dispatched.as_json() if self.dispatched is not None else None,
+            "blocks": self.stored.as_json() if self.stored is not None else None,
         }

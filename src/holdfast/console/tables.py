@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from holdfast.console.report import Dispatched, Figures, Guarded, Report, Watched
+    from holdfast.console.report import Dispatched, Figures, Guarded, Report, Stored, Watched
 
 __all__ = ["report_tables"]
 
@@ -46,6 +46,8 @@ def report_tables(report: Report) -> RenderableType:
         parts += [*_guarded(report.guarded), ""]
     if report.dispatched is not None:
         parts += [_dispatched(report.dispatched), ""]
+    if report.stored is not None:
+        parts += [_stored(report.stored), ""]
     parts += [Text(f"lost, for example: {printable(loss)}", "red") for loss in report.losses]
     parts.append(_verdict(report))
     return Group(*parts)
@@ -122,6 +124,26 @@ def _dispatched(jobs: Dispatched) -> Text:
     )
 
 
+def _stored(stored: Stored) -> Text:
+    """Return what came of the blocks."""
+    mebibytes = stored.bytes / (1 << 20)
+    whole = "again" if stored.whole else "NOT again"
+    return Text(
+        f"{stored.files:,} files of {mebibytes:,.0f} MiB in {stored.blocks:,} blocks on "
+        f"{stored.services} services, {stored.copies} copies each:\n"
+        f"put at {_rate(stored.bytes, stored.put_seconds)}; one service was killed and its folder "
+        f"deleted;\nread back at {_rate(stored.bytes, stored.get_seconds)}: {stored.same:,} of "
+        f"{stored.files:,} files are as they were.\n"
+        f"{stored.repaired:,} of {_count(stored.lost, 'lost copy', 'lost copies')} were restored: "
+        f"each block has {stored.copies} {whole}.",
+        "" if stored.ok else "red",
+    )
+
+
+def _rate(size: int, seconds: float) -> str:
+    return f"{size / (1 << 20) / seconds:,.0f} MiB/s"
+
+
 def _guarded(guarded: Guarded) -> list[RenderableType]:
     """Return what statsd received of the function's calls."""
     table = _table("statsd received", "count")
@@ -153,6 +175,8 @@ def _verdict(report: Report) -> Text:
     )
     if report.ok:
         text.append("No call was lost.", "bold green")
+    elif not total.errors:
+        text.append("No call was lost, but something else: see above.", "bold red")
     elif total.errors == 1:
         text.append("1 call was lost.", "bold red")
     else:

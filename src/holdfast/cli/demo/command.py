@@ -12,7 +12,7 @@ __all__ = ["demo"]
 EPILOG = """\b
 Exit status:
   0    no call was lost
-  1    a call or a job was lost, or a server did not start
+  1    a call, a job or a file was lost, or a server did not start
   2    the command line is wrong
   130  it was interrupted (Ctrl-C)
 """
@@ -44,20 +44,28 @@ Exit status:
     help="Threads that call through Cluster, and as many through Replicas.",
 )
 @click.option(
+    "--mib",
+    type=click.IntRange(1, 1 << 20),
+    default=1024,
+    show_default=True,
+    metavar="N",
+    help="MiB of files to store as blocks: four times as much is on the disk for a while.",
+)
+@click.option(
     "--retry/--no-retry",
     default=True,
     help="Without retries the clusters lose calls: see what they are for.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def demo(calls: int, rate: float, threads: int, retry: bool, as_json: bool) -> None:
+def demo(calls: int, rate: float, threads: int, mib: int, retry: bool, as_json: bool) -> None:
     """See thousands of calls survive a server that is killed and comes back.
 
     Starts three HTTP servers as processes on loopback and calls them through Cluster and Replicas
     from threads, and through AsyncCluster and AsyncReplicas from asyncio. After a third of the
     calls one server is killed (SIGKILL), after half of them it is started again. Each answer is
-    checked against its question. Then event streams are watched while their servers are killed, and
-    jobs run on three hosts through a dispatcher that is killed, too. Ends with tables of what the
-    callers saw.
+    checked against its question. Then event streams are watched while their servers are killed,
+    jobs run on three hosts through a dispatcher that is killed, too, and files are stored as blocks
+    on five services, of which one is lost with its disk. Ends with tables of what the callers saw.
     """
     for package in ("cryptography", "passlib", "rich", "starlette", "uvicorn", "yaml"):
         if importlib.util.find_spec(package) is None:  # the servers would fail one by one
@@ -68,7 +76,7 @@ def demo(calls: int, rate: float, threads: int, retry: bool, as_json: bool) -> N
     from holdfast.console import consoles
     from holdfast.console.display import display_on
 
-    plan = Plan(calls=calls, rate=rate, threads=threads, retry=retry)
+    plan = Plan(calls=calls, rate=rate, threads=threads, retry=retry, mebibytes=mib)
     try:
         with display_on(consoles.progress()) as display:
             report = run(plan, display)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from holdfast.cli.demo import callers, dispatching, guarded, watching
+from holdfast.cli.demo import callers, dispatching, guarded, storing, watching
 from holdfast.cli.demo.servers import START_LIMIT, ServerFailed, ServerProcess, started
 from holdfast.cli.demo.tally import Phase, figures
 from holdfast.cli.demo.traffic import Pace, Traffic
 from holdfast.console.display import ServerView, View
-from holdfast.console.report import Dispatched, Guarded, Report, Watched
+from holdfast.console.report import Dispatched, Guarded, Report, Stored, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,7 @@ class Plan:
 
     ``threads`` call through `Cluster` and as many through `Replicas`, ``tasks`` through each of
     their asynchronous counterparts. Without ``retry`` a cluster gives up after the first attempt.
+    ``mebibytes`` of files are stored as blocks.
     """
 
     calls: int = 20_000
@@ -49,6 +50,7 @@ class Plan:
     threads: int = 4
     tasks: int = 16
     retry: bool = True
+    mebibytes: int = 1024
 
 
 def run(plan: Plan, display: Display) -> Report:
@@ -68,6 +70,7 @@ def run(plan: Plan, display: Display) -> Report:
         course.watch()
         course.guard()
         course.dispatch()
+        course.store()
         return course.report()
 
 
@@ -87,6 +90,7 @@ class Course:
         self.guarded: Guarded | None = None
         self.watched: Watched | None = None
         self.dispatched: Dispatched | None = None
+        self.stored: Stored | None = None
 
     @property
     def seconds(self) -> float:
@@ -159,6 +163,18 @@ class Course:
         self.dispatched = dispatching.run()
         self._event("the jobs are over, and the dispatcher was killed and started again")
 
+    def store(self) -> None:
+        """Store files as blocks, and lose a service and its disk."""
+        size = self.plan.mebibytes << 20
+        while size > 1 << 20 and not storing.room_for(size):
+            size //= 2
+        self._event(
+            f"{storing.SERVICES} block services start, for {size >> 20:,} MiB of files"
+            + (", as many as there is room for" if size < self.plan.mebibytes << 20 else "")
+        )
+        self.stored = storing.run(size, self._event)
+        self._event("each block has its copies again")
+
     def _called_again(self) -> bool:
         """Tell whether each client has had an answer from the killed server since its return."""
         return all(
@@ -219,4 +235,5 @@ class Course:
             guarded=self.guarded,
             watched=self.watched,
             dispatched=self.dispatched,
+            stored=self.stored,
         )

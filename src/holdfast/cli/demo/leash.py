@@ -1,8 +1,8 @@
 """A daemon that ends with whoever started it.
 
-    python -m holdfast.cli.demo.leash agent|dispatcher ARGUMENT…
+    python -m holdfast.cli.demo.leash agent|dispatcher|blockd ARGUMENT…
 
-is ``harpd`` or ``harpcallerd``, which stops when its standard input closes.
+is ``harpd``, ``harpcallerd`` or ``holdfast blockd``, which stops when its standard input closes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ import threading
 
 __all__ = ["main"]
 
+_MODULES = {
+    "agent": "holdfast.jobs.agent.command",
+    "dispatcher": "holdfast.jobs.dispatcher.command",
+    "blockd": "holdfast.blocks.server.command",
+}
+
 
 def main() -> int:
     """Run the daemon."""
     threading.Thread(target=_watch, daemon=True).start()
-    # The one that is not asked for is not imported.
-    module = importlib.import_module(f"holdfast.jobs.{sys.argv[1]}.command")
+    # The ones that are not asked for are not imported.
+    module = importlib.import_module(_MODULES[sys.argv[1]])
     status: int = module.main(sys.argv[2:])
     return status
 
