@@ -1,8 +1,9 @@
-"""Run every Python example of the README against live servers on loopback.
+"""Run every Python example of the README, and of the page on blocks, against live servers.
 
 An example is a script of its own: it sees only `hosts`, three "127.0.0.1:port" strings, and
-may use `await` at the top level. Each server answers every path with a JSON echo of the
-request; `/status/N` answers with status N, and `/bytes/N` with N bytes.
+`services`, the URLs of three block services, and may use `await` at the top level. Each host
+answers every path with a JSON echo of the request; `/status/N` answers with status N, and
+`/bytes/N` with N bytes.
 """
 
 import ast
@@ -22,9 +23,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+PAGES = [README, ROOT / "docs" / "blocks.md"]
 
 
 class Example(NamedTuple):
+    page: Path
     heading: str
     line: int
     source: str
@@ -34,8 +37,9 @@ class Example(NamedTuple):
         return f"{re.sub(r'[^a-z0-9]+', '-', self.heading.lower()).strip('-')}:{self.line}"
 
 
-def examples(text: str) -> Iterator[Example]:
+def examples(page: Path) -> Iterator[Example]:
     """Yield the blocks fenced as ```python, each with its heading and its first line."""
+    text = page.read_text(encoding="utf-8")
     heading, language, fence, start = "", "", None, 0
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
@@ -45,7 +49,7 @@ def examples(text: str) -> Iterator[Example]:
             heading = title[1]
         elif fence is not None and line.rstrip() == fence:
             if language == "python":
-                yield Example(heading, start + 1, "\n".join(lines[start : number - 1]))
+                yield Example(page, heading, start + 1, "\n".join(lines[start : number - 1]))
             fence = None
 
 
@@ -128,32 +132,47 @@ def hosts() -> Iterator[list[str]]:
         yield [stack.enter_context(serving()) for _ in range(3)]
 
 
+@pytest.fixture(scope="module")
+def services() -> Iterator[list[str]]:
+    """Give the URLs of three live block services."""
+    pytest.importorskip("uvicorn", reason="the services of blocks need it")
+    from holdfast.blocks.server.memory import MemoryVolume
+    from tests.blocks.server.services import QUIET, running
+
+    with ExitStack() as stack:
+        yield [stack.enter_context(running([MemoryVolume()], QUIET)).url for _ in range(3)]
+
+
 def run(example: Example, namespace: dict[str, object]) -> None:
     """Run an example as a script whose lines count as in the README, for tracebacks."""
     source = "\n" * (example.line - 1) + example.source
     code = compile(
-        source, str(README), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+        source, str(example.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
     )
     result = eval(code, namespace)
     if inspect.iscoroutine(result):
         asyncio.run(result)
 
 
-EXAMPLES = list(examples(README.read_text(encoding="utf-8")))
+EXAMPLES = [example for page in PAGES for example in examples(page)]
 
 
-def test_readme_has_examples() -> None:
-    """The README shows how it is used."""
-    assert EXAMPLES
+def test_pages_have_examples() -> None:
+    """Each page shows how it is used."""
+    assert {example.page for example in EXAMPLES} == set(PAGES)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_example(
-    example: Example, hosts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example: Example,
+    hosts: list[str],
+    services: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An example of the README runs as it stands."""
+    """An example runs as it stands."""
     monkeypatch.chdir(tmp_path)
-    run(example, {"__name__": "__main__", "hosts": list(hosts)})
+    run(example, {"__name__": "__main__", "hosts": list(hosts), "services": list(services)})
 
 
 def test_commands() -> None:
