@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -100,4 +101,8 @@ def test_a_dispatcher_that_is_down(site: Site, port: int) -> None:
         assert asked(port, "GET", f"/jobs/{job}/events")[0] == 503
     finally:
         site.dispatcher.start()
+    # The application's circuit stays open for a moment.
+    until = monotonic() + 20
+    while asked(port, "GET", f"/jobs/{job}/events")[0] == 503:
+        assert monotonic() < until
     assert events(port, job, **{"Last-Event-ID": "0"}) == [PACKETS[1], END]

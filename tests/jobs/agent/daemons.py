@@ -23,7 +23,9 @@ import yaml
 
 from holdfast.jobs.keeping import PROTOCOL
 
-COMMAND = [sys.executable, "-m", "holdfast.jobs.agent.command"]
+#: How a user starts the daemon, and how most tests do.
+INSTALLED = [sys.executable, "-m", "holdfast.jobs.agent.command"]
+COMMAND = [sys.executable, "-P", str(Path(__file__).with_name("launch.py"))]
 
 #: Seconds for anything that is bound to happen.
 LIMIT = 30.0
@@ -133,7 +135,7 @@ class Daemon:
                 "keyfile": str(self.keyfile),
             },
             "authentication": deepcopy(INPLACE) if authentication is None else authentication,
-            "limits": {"grace": 2, "spares": 2, **(limits or {})},
+            "limits": {"grace": 1, "spares": 2, **(limits or {})},
             **sections,
         }
         self.write(procedures)
@@ -148,8 +150,8 @@ class Daemon:
         if procedures is not None:
             self.procedures.write_text(procedures)
 
-    def start(self) -> Self:
-        """Start the process and wait until it listens."""
+    def launch(self) -> Self:
+        """Start the process."""
         self.process = subprocess.Popen(
             [*COMMAND, "-c", str(self.config), "-r", str(self.procedures), *self.options],
             stderr=subprocess.PIPE,
@@ -158,6 +160,11 @@ class Daemon:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+        return self
+
+    def start(self) -> Self:
+        """Start the process and wait until it listens."""
+        self.launch()
         line = self.logged(r"listening on .*:\d+,")
         match = re.search(r"listening on .*:(\d+),", line)
         assert match is not None

@@ -134,6 +134,11 @@ def too_large() -> Any:
 
 
 @procedure
+def fails_at_length() -> Any:
+    raise Refusal("é" * (20 << 20))
+
+
+@procedure
 def prints() -> Any:
     print("to stdout")
     print("to stderr", file=sys.stderr)
@@ -280,3 +285,23 @@ def forks_and_dies() -> Any:
         time.sleep(600)
     os.read(reading, 1)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@streaming_procedure
+def writes_to_all(line: Any) -> Any:
+    """Yield a packet, and write a line to whatever is open."""
+    yield "before"
+    for fd in range(3, 20):
+        try:
+            os.write(fd, line.encode() + b"\n")
+        except OSError:
+            pass
+    return
+
+
+@procedure
+def returns_twice() -> Any:
+    if os.fork() == 0:
+        return "in the fork"
+    os.wait()
+    return "in the process"

@@ -8,6 +8,8 @@ import os
 import signal
 import ssl
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,25 @@ from holdfast.jobs.agent.command import main
 from holdfast.jobs.agent.config import ConfigError, Limits, read
 from holdfast.jobs.agent.daemon import Pidfile
 from tests.jobs.agent.conftest import StartDaemon
-from tests.jobs.agent.daemons import COMMAND, LIMIT, Daemon, request, until, wait_for_exit
+from tests.jobs.agent.daemons import (
+    COMMAND,
+    INSTALLED,
+    LIMIT,
+    Daemon,
+    request,
+    until,
+    wait_for_exit,
+)
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become another")
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, command: Sequence[str] = COMMAND
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT
     )
 
 
@@ -39,7 +51,7 @@ def checked(daemon: Daemon, *options: str) -> subprocess.CompletedProcess[str]:
 def test_check(make_daemon: StartDaemon) -> None:
     """--test says that the configuration is correct, and starts nothing."""
     daemon = make_daemon()
-    result = checked(daemon)
+    result = run("--test", "-c", daemon.config, "-r", daemon.procedures, command=INSTALLED)
     assert result.returncode == 0, result.stderr
     assert "correct" in result.stdout
 
@@ -70,6 +82,41 @@ def test_check_of_broken_procedures(make_daemon: StartDaemon, procedures: str, s
     assert result.returncode == 1
     assert said in result.stderr.splitlines()[-1]
     assert str(daemon.procedures) in result.stderr
+
+
+def test_libraries_that_are_missing(
+    make_daemon: StartDaemon,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is not installed is told in one line, with what to install."""
+    daemon = make_daemon(authentication={"module": "passfile", "file": os.devnull})
+    check = ["--test", "-c", str(daemon.config), "-r", str(daemon.procedures)]
+    for module, arguments in (
+        ("yaml", check),
+        ("passlib", check),
+        ("cryptography.x509", ["--init", str(tmp_path / "new")]),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            assert main(arguments) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "pip install 'holdfast[jobs]'" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_signals_while_it_starts(make_daemon: StartDaemon) -> None:
+    """SIGHUP does no harm to a daemon that starts, and SIGTERM does not wait for it."""
+    daemon = make_daemon("import time\nprint('begun')\ntime.sleep(600)").launch()
+    daemon.logged("begun")
+    parent = daemon.parent
+    daemon.signal(signal.SIGHUP)
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert "stopped" in daemon.log[-1]
+    wait_for_exit(parent)
 
 
 def test_broken_at_start(make_daemon: StartDaemon) -> None:
@@ -456,43 +503,58 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["users"]
 
 
-def account_file(**options: Any) -> str:
-    """Return procedures that tell whom they run as, with some options."""
-    given = ", ".join(f"{key}={value!r}" for key, value in options.items())
-    return (
-        "from holdfast.jobs.procedures import procedure\n"
-        "import os\n"
-        f"@procedure({given})\n"
-        "def whoami():\n"
-        "    return [os.getresuid(), os.getresgid(), sorted(os.getgroups())]\n"
+def account_file(**procedures: dict[str, Any]) -> str:
+    """Return procedures that tell whom they run as, by their names and options."""
+    text = "from holdfast.jobs.procedures import procedure\nimport os\n"
+    for name, options in procedures.items():
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        text += (
+            f"@procedure({given})\n"
+            f"def {name}():\n"
+            "    return [os.getresuid(), os.getresgid(), sorted(os.getgroups())]\n"
+        )
+    return text
+
+
+def account(uid: int, gid: int, *groups: int) -> Any:
+    """Return what such a procedure tells."""
+    return [[uid] * 3, [gid] * 3, list(groups)]
+
+
+@ROOT
+def test_accounts(start_daemon: StartDaemon) -> None:
+    """A call runs as the user and the groups that its procedure names."""
+    daemon = start_daemon(
+        account_file(
+            by_name={"uid": "nobody"},
+            by_number={"uid": 65534},
+            with_group={"uid": "nobody", "gid": "daemon"},
+            with_groups={"uid": 12345, "gid": [7, "daemon", 65534]},
+            group_only={"gid": 8},
+        )
     )
+    assert daemon.result("by_name") == account(65534, 65534, 65534)
+    assert daemon.result("by_number") == account(65534, 65534, 65534)
+    assert daemon.result("with_group") == account(65534, 1, 1)
+    assert daemon.result("with_groups") == account(12345, 7, 1, 7, 65534)
+    assert daemon.result("group_only") == account(0, 8, 8)
 
 
 @ROOT
 @pytest.mark.parametrize(
-    ("options", "arguments", "uid", "gid", "groups"),
+    ("options", "default", "root"),
     [
-        ({"uid": "nobody"}, [], 65534, 65534, [65534]),
-        ({"uid": 65534}, [], 65534, 65534, [65534]),
-        ({"uid": "nobody", "gid": "daemon"}, [], 65534, 1, [1]),
-        ({"uid": 12345, "gid": [7, "daemon", 65534]}, [], 12345, 7, [1, 7, 65534]),
-        ({"gid": 8}, [], 0, 8, [8]),
-        ({}, ["-u", "nobody"], 65534, 65534, [65534]),
-        ({}, ["-u", "65534", "-g", "daemon"], 65534, 1, [1]),
-        ({"uid": "root"}, ["-u", "nobody", "-g", "nogroup"], 0, 65534, [65534]),
+        (["-u", "nobody"], account(65534, 65534, 65534), account(0, 0, 0)),
+        (["-u", "65534", "-g", "daemon"], account(65534, 1, 1), account(0, 1, 1)),
     ],
 )
-def test_accounts(
-    start_daemon: StartDaemon,
-    options: dict[str, Any],
-    arguments: list[str],
-    uid: int,
-    gid: int,
-    groups: list[int],
+def test_default_accounts(
+    start_daemon: StartDaemon, options: list[str], default: Any, root: Any
 ) -> None:
-    """A call runs as the user and the groups that its procedure, or the command line, names."""
-    daemon = start_daemon(account_file(**options), options=arguments)
-    assert daemon.result("whoami") == [[uid] * 3, [gid] * 3, groups]
+    """The command line names the user and the group of procedures that do not."""
+    daemon = start_daemon(account_file(default={}, root={"uid": "root"}), options=options)
+    assert daemon.result("default") == default
+    assert daemon.result("root") == root
 
 
 @ROOT
@@ -528,7 +590,7 @@ def test_without_the_right_to_change() -> None:
 def test_account_that_cannot_be_had(start_daemon: StartDaemon) -> None:
     """A call that cannot become its user is not run as anybody else."""
     daemon = start_daemon(
-        account_file(uid="nobody") + "from holdfast.jobs.agent import child\n"
+        account_file(whoami={"uid": "nobody"}) + "from holdfast.jobs.agent import child\n"
         "def refused(account): raise PermissionError(1, 'not permitted')\n"
         "child.become = refused\n"
     )

@@ -13,8 +13,16 @@ from tests.jobs.agent.conftest import StartDaemon
 from tests.jobs.agent.daemons import LIMIT, Daemon, error_of, request, until, wait_for_exit
 
 
-@pytest.mark.parametrize("procedure", ["waits", "stubborn", "leaves_stubborn"])
-@pytest.mark.parametrize("manner", ["close", "shutdown", "reset"])
+@pytest.mark.parametrize(
+    ("procedure", "manner"),
+    [
+        ("waits", "close"),
+        ("waits", "shutdown"),
+        ("waits", "reset"),
+        ("stubborn", "close"),
+        ("leaves_stubborn", "close"),
+    ],
+)
 def test_closing_cancels(daemon: Daemon, procedure: str, manner: str) -> None:
     """Who closes the connection ends the process and what it has started, also if that is deaf."""
     with daemon.connect() as wire:

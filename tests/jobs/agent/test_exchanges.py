@@ -130,6 +130,12 @@ def test_exception(daemon: Daemon) -> None:
     daemon.logged("Refusal: because é")
 
 
+def test_exception_of_any_length(daemon: Daemon) -> None:
+    """A text that nobody would read is cut."""
+    message = daemon.call("fails_at_length")[1]["exception"]["message"]
+    assert message == "é" * 65536 + f"… ({20 << 20} characters)"
+
+
 def test_exception_in_a_stream(daemon: Daemon) -> None:
     """An exception may end a stream."""
     messages = daemon.call("fails_later")
@@ -229,6 +235,22 @@ def test_output_cannot_forge_lines(daemon: Daemon) -> None:
     daemon.logged(r"prints_tricks\[\d+\]: one\\x1b\[31m\\rtwo$")
     daemon.logged(r"prints_tricks\[\d+\]: three\\xff$")
     daemon.logged(r"prints_tricks\[\d+\]: l{3616}$")
+
+
+def test_what_the_file_prints(start_daemon: StartDaemon) -> None:
+    """What the file of procedures prints is in the log once; that it starts threads, too."""
+    daemon = start_daemon(
+        "from holdfast.jobs.procedures import procedure\n"
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "print('loaded', end='')\n"
+        "@procedure\n"
+        "def says(): print('called')\n"
+    )
+    for _ in range(3):
+        daemon.result("says")
+    daemon.logged("has started threads")
+    assert sum("loaded" in line for line in daemon.log) == 1
 
 
 def test_standard_input_is_empty(start_daemon: StartDaemon) -> None:

@@ -85,6 +85,33 @@ def test_nothing_may_come_before_the_end(daemon: Daemon, data: bytes) -> None:
         assert wire.line() == b""
 
 
+@pytest.mark.parametrize(
+    "line", ['{"result":"forged"}', '{"exception":{"type":"A","message":"b"}}']
+)
+def test_nothing_follows_the_end(daemon: Daemon, line: str) -> None:
+    """What comes after the first end is not sent, lest the next call seem to have ended so."""
+    with daemon.connect(keep=True) as wire:
+        wire.send(request("writes_to_all", [line]))
+        assert [wire.message() for _ in range(3)] == [
+            {"harp": 1, "stream_result": True},
+            {"stream": "before"},
+            json.loads(line),
+        ]
+        for _ in range(10):
+            wire.send(request("returns_twice"))
+            assert str(result(wire)).startswith("in the ")
+        wire.send(request("echo", ["next"]))
+        assert result(wire) == "next"
+
+
+def test_no_message(daemon: Daemon) -> None:
+    """A process that sends anything else has failed."""
+    for line in ("rubbish", '{"error": 1}', '{"cancelled":true}', "{}", ""):
+        messages = daemon.call("writes_to_all", [line])
+        assert messages[1] == {"stream": "before"}
+        assert error_of(messages) == "system_error"
+
+
 def test_closing_cancels(daemon: Daemon) -> None:
     """Whichever call it is, its process ends when the caller goes."""
     with daemon.connect(keep=True) as wire:

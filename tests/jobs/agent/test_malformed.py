@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.jobs.agent.conftest import StartDaemon
-from tests.jobs.agent.daemons import Daemon, error_of, request
+from tests.jobs.agent.daemons import LIMIT, Daemon, error_of, request
 
 GOOD: dict[str, Any] = {
     "harp": 1,
@@ -140,13 +141,16 @@ def test_a_line_that_is_too_long(start_daemon: StartDaemon) -> None:
 def test_a_request_that_does_not_come(start_daemon: StartDaemon) -> None:
     """Who connects and says nothing, or half of it, gets a timeout."""
     daemon = start_daemon(limits={"request_time": 1})
-    with daemon.connect() as silent, daemon.connect() as slow:
+    with (
+        daemon.connect() as silent,
+        daemon.connect() as slow,
+        socket.create_connection(("127.0.0.1", daemon.port)) as raw,
+    ):
         slow.send(b'{"harp": 1')
         assert error_of([silent.message()]) == "timeout"
         assert silent.line() == b""
         assert error_of([slow.message()]) == "timeout"
-    # Without TLS there is nobody to answer.
-    with socket.create_connection(("127.0.0.1", daemon.port)) as raw:
+        # Without TLS there is nobody to answer.
         raw.settimeout(20)
         assert raw.recv(1) == b""
     assert daemon.result("nothing") is None
@@ -165,6 +169,23 @@ def test_no_tls(daemon: Daemon) -> None:
             except ConnectionError:
                 pass
     assert daemon.result("nothing") is None
+
+
+def test_too_many_without_tls(start_daemon: StartDaemon) -> None:
+    """Who only connects takes no room from others: the first of too many is the first to go."""
+    daemon = start_daemon(limits={"connections": 3, "request_time": 60})
+    with ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port)))
+            for _ in range(6)
+        ]
+        assert daemon.result("nothing") is None
+        for raw in silent[:3]:
+            raw.settimeout(LIMIT)
+            try:
+                assert raw.recv(1) == b""
+            except ConnectionError:
+                pass
 
 
 def test_old_tls(daemon: Daemon) -> None:

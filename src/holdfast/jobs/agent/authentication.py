@@ -21,7 +21,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from holdfast.jobs.agent.config import ConfigError
+from holdfast.jobs.agent.config import ConfigError, library
 from holdfast.jobs.agent.hashing import Busy, Hashing, known, like
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def users(section: dict[str, Any], folder: Path) -> Users:
         raise ConfigError("authentication.module must be passfile or inplace")
     if left:
         raise ConfigError(f"authentication.{min(left, key=str)} is not known")
+    if kind == "passfile" or any(one.startswith("crypt:") for one in found.current().values()):
+        library("passlib", "libpass")  # which `hashing` imports, in its own process
     return found
 
 

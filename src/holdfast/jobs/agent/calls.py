@@ -1,8 +1,9 @@
 """One call, in the daemon: between its process and its caller.
 
-Lines go from the process to the caller as they are, whole lines only; the one that is neither the
-acknowledgement nor a packet ends the call. Where the caller does not read, the process is not read
-from either, and stops at its next packet.
+Lines go from the process to the caller as they are, whole lines only; the first one that is neither
+the acknowledgement nor a packet ends the call, and nothing follows it: the connection may be used
+for another call. Where the caller does not read, the process is not read from either, and stops at
+its next packet.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.jobs.agent.output import Output
-from holdfast.jobs.agent.records import LENGTH
+from holdfast.jobs.agent.replies import ACKNOWLEDGED, ending, kind_of
 from holdfast.jobs.messages import host_error
-from holdfast.wire.jsonlines import decode, encode
+from holdfast.wire.jsonlines import encode
 
 if TYPE_CHECKING:
     from holdfast.jobs.agent.parent import Offered, Parent, Spare
@@ -30,9 +31,12 @@ logger = logging.getLogger("holdfast.jobs.agent.calls")
 #: What is read from a process at once, in bytes.
 PIECE = 1 << 16
 
-RESULT = b'{"result":'
-STREAM = b'{"stream":'
-ACKNOWLEDGEMENT = b'{"harp":1,"stream_result":'
+#: What fits into any pipe that is empty, in bytes.
+ATOMIC = 4096
+
+#: Seconds for which an acknowledgement waits for the result, to travel with it: many procedures are
+#: quicker than a message.
+LATE = 0.002
 
 #: No process exits like that: it has not been heard of yet.
 _UNKNOWN = -1
@@ -62,6 +66,8 @@ class Call:
         "_closed",
         "_grace",
         "_held",
+        "_late",
+        "_late_timer",
         "_loop",
         "_name",
         "_offered",
@@ -93,12 +99,13 @@ class Call:
         self._caller = caller
         self._said = said
         self._name = name
-        request = marshal.dumps((name, arguments))
-        self._request: bytes | memoryview = LENGTH.pack(len(request)) + request
+        self._request: bytes | memoryview = marshal.dumps((name, arguments))
         self._offered = offered
         self._grace = grace
         self._reply_bytes = reply_bytes
-        self._held = b""
+        self._held = bytearray()  # a line whose end has not come
+        self._late = b""  # the acknowledgement, while it waits
+        self._late_timer: asyncio.TimerHandle | None = None
         self._started = monotonic()
         self._alarm: asyncio.TimerHandle | None = None
         self._request_pipe = -1
@@ -119,8 +126,8 @@ class Call:
         self._pid = spare.pid
         self._request_pipe = spare.request
         self._replies = spare.replies
-        os.set_blocking(spare.request, False)
-        os.set_blocking(spare.replies, False)
+        if len(self._request) > ATOMIC:
+            os.set_blocking(spare.request, False)
         spare.parent.watched[spare.pid] = self._exited
         logger.info("%s: %s, process %d", self._said, self._name, spare.pid)
         Output(self._loop, spare.output, f"{self._name}[{spare.pid}]")
@@ -151,7 +158,7 @@ class Call:
     def refuse(self, type: str, message: str) -> None:
         """End the call with an error, and its process if there is one."""
         if not self.over:
-            self._caller.write(encode(host_error(type, message)))
+            self._caller.write(self._late + encode(host_error(type, message)))
             self._end(type, kill=True)
             self._caller.over()
 
@@ -220,25 +227,50 @@ class Call:
             self._readable()
 
     def _forward(self, data: bytes) -> None:
-        """Send the caller the lines that are complete, and see whether the last one is the end."""
-        if self._held:
-            data = self._held + data
-            self._held = b""
+        """Send the caller the lines that are complete, and see whether one of them is the end."""
         end = data.rfind(b"\n") + 1
+        held = self._held
         if end < len(data):
-            if len(data) - end > self._reply_bytes:
+            # An array, because a long line comes in many pieces.
+            if end or not held:
+                self._held = bytearray(data[end:])
+            else:
+                held += data
+            if len(self._held) > self._reply_bytes:
                 self.refuse("system_error", "the procedure's process sent a line without end")
                 return
-            self._held = data[end:]
-            data = data[:end]
-        if end:
-            last = data.rfind(b"\n", 0, end - 1) + 1
-            ended = not data.startswith((STREAM, ACKNOWLEDGEMENT), last)
+        elif held:
+            self._held = bytearray()
+        if not end:
+            return
+        data = bytes(held) + data[:end] if held else data[:end]
+        if data == ACKNOWLEDGED:
+            self._late = data
+            self._late_timer = self._loop.call_later(LATE, self._send_late)
+            return
+        if self._late_timer is not None:
+            self._late_timer.cancel()
+            self._late_timer = None
+            data = self._late + data
+            self._late = b""
+        last = ending(data)
+        if last < 0:
             self._caller.write(data)
-            if ended:
-                kind = _kind(data[last:])
-                self._end(kind, kill=False)
-                self._caller.over(kind in ("result", "exception"))
+            return
+        line = data[last : data.index(b"\n", last) + 1]
+        kind = kind_of(line)
+        if kind is None:
+            self._late = data[:last]
+            self.refuse("system_error", "the procedure's process sent what is no message")
+            return
+        self._caller.write(data[:last] + line)
+        self._end(kind, kill=False)
+        self._caller.over(kind in ("result", "exception"))
+
+    def _send_late(self) -> None:
+        self._late_timer = None
+        late, self._late = self._late, b""
+        self._caller.write(late)
 
     def _died(self) -> None:
         status = self._status
@@ -261,8 +293,9 @@ class Call:
 
     def _end(self, how: str, *, kill: bool) -> None:
         self.over = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        for timer in (self._alarm, self._late_timer):
+            if timer is not None:
+                timer.cancel()
         if self._parent is not None:
             self._parent.watched.pop(self._pid, None)
             self._watch(False)
@@ -277,12 +310,3 @@ class Call:
         if logger.isEnabledFor(level):
             seconds = monotonic() - self._started
             logger.log(level, "%s: %s, %s after %.3f s", self._said, self._name, how, seconds)
-
-
-def _kind(line: bytes) -> str:
-    """Return how a call ended, for the log."""
-    if line.startswith(RESULT):
-        return "result"
-    message = decode(line)
-    error = message.get("error")
-    return str(error["type"]) if error else next(iter(message))

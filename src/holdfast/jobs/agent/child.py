@@ -21,17 +21,17 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from holdfast.jobs.agent.accounts import become
+from holdfast.jobs.agent.failures import close, exception_line, throw_into
 from holdfast.jobs.agent.loading import Offer
-from holdfast.jobs.agent.records import LENGTH
 from holdfast.jobs.procedures import Procedure, ProcedureCancelled, ProcedureTimeout
 from holdfast.jobs.results import Result
 from holdfast.wire.jsonlines import WireError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
-__all__ = ["Work", "on_alarm", "on_terminate", "rehearse", "run"]
+__all__ = ["Work", "flush", "on_alarm", "on_terminate", "rehearse", "run"]
 
 #: How a shell tells that SIGTERM ended something, and how `timeout` tells that it did. Only with 0
 #: is what the procedure has started left alone.
@@ -46,6 +46,10 @@ REHEARSALS = 20
 
 ACKNOWLEDGED = b'{"harp":1,"stream_result":false}\n'
 ACKNOWLEDGED_STREAM = b'{"harp":1,"stream_result":true}\n'
+NO_RESULT = b'{"result":null}\n'
+
+#: Bytes of a request that are read at once: as many as Python has ready for small objects.
+SHORT = 400
 
 
 class Work:
@@ -53,7 +57,7 @@ class Work:
 
     def __init__(self, offers: dict[str, Offer], reply_bytes: int) -> None:
         self.offers = offers
-        self.reply_bytes = reply_bytes
+        self.call = _Call(reply_bytes)
 
 
 class _Failed(Exception):
@@ -86,54 +90,53 @@ def on_alarm(number: int, frame: FrameType | None) -> None:
         _call.interrupt(ProcedureTimeout("the procedure's time is over"))
 
 
-def run(work: Work, pipes: list[int], others: list[int]) -> NoReturn:
+def run(work: Work, pipes: Sequence[int], others: Sequence[int]) -> NoReturn:
     """Be the process of one call: wait for it, answer it, exit.
 
-    ``pipes``: to read the request from, to answer on, and to print to. ``others``: what belongs to
-    the parent and must not stay open here.
+    ``pipes``: to read the request from, to answer on, which does not block, and to print to.
+    ``others``: what belongs to the parent, or to processes like this one, and is closed here.
     """
-    global _call, _waiting
     status = 1
     try:
-        _waiting = True
-        request, replies, output = pipes
-        for fd in others:
-            os.close(fd)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.close(output)
-        asked = _read(request)
-        if asked is not None:
-            os.close(request)
-            os.set_blocking(replies, False)
-            _call = _Call(work, replies)
-            _call.answer(*asked)
-        status = TIMED_OUT if _call is not None and _call.expired else 0
+        status = _serve(work, pipes, others)
     except ProcedureCancelled:
         status = TERMINATED
+        flush()
     except BaseException as error:
         sys.__excepthook__(type(error), error, error.__traceback__)
+        flush()
     finally:
-        _flush()
         os._exit(status)
 
 
-def _read(request: int) -> tuple[str, Any] | None:
-    """Wait for the call: a procedure and its arguments. None when there will be none.
-
-    The daemon has read the caller's JSON, so here `marshal` does, which costs next to nothing.
-    """
-    data = os.read(request, 65536)
-    if not data:
-        return None
-    size = LENGTH.unpack_from(data)[0] + LENGTH.size
-    while len(data) < size:
-        more = os.read(request, 1 << 20)
-        if not more:
-            return None
-        data += more
-    procedure, arguments = marshal.loads(memoryview(data)[LENGTH.size :])  # noqa: S302 # the daemon's
-    return procedure, arguments
+def _serve(work: Work, pipes: Sequence[int], others: Sequence[int]) -> int:
+    """Wait for the call and answer it; return the exit status."""
+    global _call, _waiting
+    _waiting = True
+    request, replies, output = pipes
+    for fd in others:
+        if fd not in pipes:
+            os.close(fd)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    data = os.read(request, SHORT)
+    if len(data) == SHORT:
+        # What is shorter was written at once, and came at once. This ends when the pipe is closed.
+        while more := os.read(request, 1 << 16):
+            data += more
+    elif not data:
+        return 0
+    os.close(request)
+    # The daemon has read the caller's JSON, so here `marshal` does, which costs next to nothing.
+    try:
+        name, arguments = marshal.loads(data)  # noqa: S302 # the daemon's
+    except (EOFError, ValueError, TypeError):
+        return 0  # it was cut short: the caller has gone
+    _call = call = work.call
+    call.replies = replies
+    call.answer(work.offers[name], arguments)
+    return TIMED_OUT if call.expired else 0
 
 
 def rehearse() -> None:
@@ -142,19 +145,18 @@ def rehearse() -> None:
     The interpreter adapts to what it runs, and remembers what it has looked up. What it learns here
     no process has to learn again, in copies of its pages: that is a third of the cost of a call.
     """
-    global _call
-    work = Work({"": Offer(Procedure(_nothing), None)}, 1000)
+    global _call, _waiting
+    work = Work({"": Offer("", Procedure(_nothing), None)}, 1000)
     request = marshal.dumps(("", []))
-    request = LENGTH.pack(len(request)) + request
     for _ in range(REHEARSALS):
-        reading, writing = os.pipe()
-        os.write(writing, request)
-        _read(reading)
-        os.set_blocking(writing, False)
-        _call = _Call(work, writing)
-        _call.answer("", [])
-        os.close(reading)
+        reading, asking = os.pipe()
+        answers, writing = os.pipe()
+        os.write(asking, request)
+        # What stands in for the pipe to print to is where this process prints already.
+        _serve(work, (reading, writing, os.dup(1)), (asking, reading))
+        os.close(answers)
         os.close(writing)
+    _waiting = False
     _call = None
 
 
@@ -162,7 +164,8 @@ def _nothing() -> None:
     pass
 
 
-def _flush() -> None:
+def flush() -> None:
+    """Write what was printed and is no whole line."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -171,10 +174,21 @@ def _flush() -> None:
 
 
 class _Call:
-    def __init__(self, work: Work, replies: int) -> None:
-        self._work = work
-        self._replies = replies
-        self._left = bytearray()  # of the lines that the daemon has not taken yet
+    __slots__ = (
+        "_interruption",
+        "_left",
+        "_writing",
+        "cancelled",
+        "ending",
+        "expired",
+        "replies",
+        "reply_bytes",
+    )
+
+    def __init__(self, reply_bytes: int) -> None:
+        self.replies = -1
+        self.reply_bytes = reply_bytes
+        self._left: bytes | bytearray = b""  # of the lines that the daemon has not taken yet
         self._writing = False
         self._interruption: BaseException | None = None
         self.ending = False
@@ -190,9 +204,8 @@ class _Call:
         else:
             raise error
 
-    def answer(self, name: str, arguments: Any) -> None:
+    def answer(self, offer: Offer, arguments: Any) -> None:
         """Run a procedure and send what it gives."""
-        offer = self._work.offers[name]
         try:
             try:
                 line = self._perform(offer, arguments)
@@ -205,36 +218,39 @@ class _Call:
                 raise
             except BaseException as error:
                 self.ending = True
-                line = _exception(error)
+                line = exception_line(error)
         except ProcedureTimeout:  # just when the procedure had ended
             self.ending = True
             line = b""
         if self.expired:
-            seconds = offer.procedure.timeout
-            line = _Failed("timeout", f"{name} took longer than its {seconds} seconds").line
-        _flush()  # what was printed stands in the log before the call's end
+            line = _Failed(
+                "timeout", f"{offer.name} took longer than its {offer.timeout} seconds"
+            ).line
+        flush()  # what was printed stands in the log before the call's end
         self._write(line)
 
     def _perform(self, offer: Offer, arguments: Any) -> bytes:
-        procedure = offer.procedure
-        misfit = offer.misfit(arguments)
-        if misfit is not None:
-            raise _Failed("invalid_argument_list", misfit)
+        if arguments.__class__ is not list or not offer.least <= len(arguments) <= offer.most:
+            misfit = offer.misfit(arguments)
+            if misfit is not None:
+                raise _Failed("invalid_argument_list", misfit)
         if offer.account is not None:
             try:
                 become(offer.account)
             except OSError as error:
                 raise _Failed("system_error", f"cannot run as another user: {error}") from None
-        self._write(ACKNOWLEDGED_STREAM if procedure.streaming else ACKNOWLEDGED)
-        if procedure.timeout is not None:
-            signal.setitimer(signal.ITIMER_REAL, procedure.timeout, REPEAT)
-        if isinstance(arguments, list):
+        self._write(ACKNOWLEDGED_STREAM if offer.streaming else ACKNOWLEDGED)
+        if offer.timeout is not None:
+            signal.setitimer(signal.ITIMER_REAL, offer.timeout, REPEAT)
+        if arguments.__class__ is list:
             value = offer.function(*arguments)
         else:
             value = offer.function(**arguments)
-        if procedure.streaming:
+        if offer.streaming:
             value = self._stream(iter(value))
-        return self._encoded({"result": value})
+        # To encode this one as any other costs a seventh of the whole call: code that is not in
+        # the memory of this process yet.
+        return NO_RESULT if value is None else self._encoded({"result": value})
 
     def _stream(self, packets: Iterator[Any]) -> Any:
         """Send packets as they come; return the result."""
@@ -247,12 +263,12 @@ class _Call:
                 self._write(self._encoded({"stream": packet}))
         except (ProcedureTimeout, ProcedureCancelled) as error:
             # If it was not raised in the generator, it has to know.
-            _throw(packets, error)
+            throw_into(packets, error)
             raise
         except _Failed:
-            _close(packets)
+            close(packets)
             raise
-        _close(packets)
+        close(packets)
         return result
 
     def _encoded(self, message: dict[str, Any]) -> bytes:
@@ -260,70 +276,45 @@ class _Call:
             line = encode(message)
         except WireError as error:
             raise _Failed("invalid_message", str(error)) from None
-        if len(line) > self._work.reply_bytes:
+        if len(line) > self.reply_bytes:
             raise _Failed(
                 "invalid_message",
-                f"a message of {len(line)} bytes, of which {self._work.reply_bytes} are allowed",
+                f"a message of {len(line)} bytes, of which {self.reply_bytes} are allowed",
             )
         return line
 
     def _write(self, line: bytes) -> None:
         """Send a line, however long that takes."""
         left = self._left
-        left += line
+        if left:
+            left += line
+        else:
+            left = line
         poller: select.poll | None = None
-        while left:
+        while True:
             self._writing = True
             try:
-                del left[: os.write(self._replies, left)]
+                sent = os.write(self.replies, left)
             except BlockingIOError:
-                pass
+                sent = 0
             except ConnectionError:
-                left.clear()
+                sent = len(left)
                 if not (self.ending or self.cancelled):
                     self.cancelled = True
                     self._interruption = ProcedureCancelled("the caller has gone")
+            if sent == len(left):
+                self._left = left = b""
+            else:
+                # An array, because it gives away its beginning without being copied.
+                self._left = left = left if left.__class__ is bytearray else bytearray(left)
+                del left[:sent]
             self._writing = False
             if self._interruption is not None and not self.ending:
                 error, self._interruption = self._interruption, None
                 raise error
-            if left:
-                if poller is None:
-                    poller = select.poll()
-                    poller.register(self._replies, select.POLLOUT)
-                poller.poll()
-
-
-def _exception(error: BaseException) -> bytes:
-    """Return the message that the procedure raised, and put the traceback into the log."""
-    sys.__excepthook__(type(error), error, error.__traceback__)
-    kind = type(error)
-    try:
-        text = str(error)
-    except Exception:
-        text = f"{kind.__name__}, whose text cannot be had"
-    return encode(
-        {
-            "exception": {
-                "type": kind.__name__,
-                "message": text.encode("utf-8", "backslashreplace").decode(),
-                "data": {"class": kind.__name__, "module": str(kind.__module__)},
-            }
-        }
-    )
-
-
-def _throw(packets: Any, error: BaseException) -> None:
-    throw = getattr(packets, "throw", None)
-    if throw is not None:
-        try:
-            throw(error)
-        except BaseException:  # noqa: S110
-            pass  # as it should, when it does not yield once more
-    _close(packets)
-
-
-def _close(packets: Any) -> None:
-    close = getattr(packets, "close", None)
-    if close is not None:
-        close()
+            if not left:
+                return
+            if poller is None:
+                poller = select.poll()
+                poller.register(self.replies, select.POLLOUT)
+            poller.poll()

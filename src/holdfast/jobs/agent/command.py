@@ -155,14 +155,26 @@ async def _serve(config: Config, options: argparse.Namespace, ready: Ready) -> N
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    async def start() -> str:
+        async with reloading:  # a reload that is asked for meanwhile comes afterwards
+            return await service.start()
+
+    def stop() -> None:
+        stopping.set()
+        starting.cancel()  # a file of procedures may take long
+
+    starting = loop.create_task(start())
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload_soon)
     try:
-        address = await service.start()
-        loop.add_signal_handler(signal.SIGHUP, reload_soon)
-        logger.info("listening on %s, with %d procedures", address, len(service.processes.offered))
-        ready.tell()
-        await stopping.wait()
+        await asyncio.wait([starting])
+        if not starting.cancelled():
+            address = starting.result()
+            count = len(service.processes.offered)
+            logger.info("listening on %s, with %d procedures", address, count)
+            ready.tell()
+            await stopping.wait()
         logger.info("stopping")
     finally:
         for task in list(tasks):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-import yaml
 
 from holdfast.jobs.messages import HOST_PORT, REPLY_LIMIT, REQUEST_LIMIT
 
-__all__ = ["Config", "ConfigError", "Limits", "Network", "read"]
+__all__ = ["Config", "ConfigError", "Limits", "Network", "library", "read"]
 
 
 class ConfigError(Exception):
@@ -68,6 +68,7 @@ def read(path: Path) -> Config:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {_reason(error)}") from None
+    yaml = library("yaml", "PyYAML")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -80,6 +81,16 @@ def read(path: Path) -> Config:
         return _config(_Section(value, ""), path.absolute().parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def library(module: str, name: str) -> ModuleType:
+    """Return a module of the servers' extra; raises ConfigError where it is not installed."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{name} is not installed ({error}): pip install 'holdfast[jobs]'"
+        ) from None
 
 
 def _config(top: _Section, folder: Path) -> Config:

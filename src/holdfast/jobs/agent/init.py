@@ -9,7 +9,7 @@ import socket
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from holdfast.jobs.agent.config import ConfigError, Limits
+from holdfast.jobs.agent.config import ConfigError, Limits, library
 from holdfast.jobs.messages import HOST_PORT
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def init(folder: Path, prog: str) -> str:
 
     Raises ConfigError, having written nothing, when one of them is there.
     """
+    library("passlib.hash", "libpass")
+    library("cryptography.x509", "cryptography")
     password = secrets.token_urlsafe(18)
     certificate, key = _certificate()
     files = {

@@ -27,22 +27,35 @@ class NotLoaded(Exception):
 
 
 class Offer:
-    """A procedure that can be called, and what is needed for it, found out before any call."""
+    """A procedure that can be called, and what is needed for it, found out before any call.
 
-    __slots__ = ("_most", "_names", "_needed", "_signature", "account", "function", "procedure")
+    A list of ``least`` to ``most`` arguments fits; others may, which `misfit` tells.
+    """
 
-    def __init__(self, procedure: Procedure, account: Account | None) -> None:
-        self.procedure = procedure
+    __slots__ = (
+        "_signature",
+        "account",
+        "function",
+        "least",
+        "most",
+        "name",
+        "streaming",
+        "timeout",
+    )
+
+    def __init__(self, name: str, procedure: Procedure, account: Account | None) -> None:
+        self.name = name
         self.account = account
+        self.streaming = procedure.streaming
+        self.timeout = procedure.timeout
         plain = type(procedure).__call__ is Procedure.__call__ and procedure.function is not None
         self.function: Callable[..., Any] = procedure
         if plain:
             assert procedure.function is not None
             self.function = procedure.function
         self._signature: inspect.Signature | None = None
-        self._most = -1
-        self._needed = 0
-        self._names: frozenset[str] = frozenset()
+        self.least = 1
+        self.most = 0
         try:
             self._signature = inspect.signature(
                 self.function if plain else type(procedure).__call__.__get__(procedure)
@@ -52,14 +65,12 @@ class Offer:
         parameters = self._signature.parameters.values()
         if all(one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters):
             # The ordinary case, which is decided without asking the signature.
-            self._most = len(parameters)
-            self._needed = sum(one.default is one.empty for one in parameters)
+            self.most = len(parameters)
+            self.least = sum(one.default is one.empty for one in parameters)
 
     def misfit(self, arguments: list[Any] | dict[str, Any]) -> str | None:
         """Tell why arguments do not fit the function, None when they do."""
         if self._signature is None:
-            return None
-        if arguments.__class__ is list and self._needed <= len(arguments) <= self._most:
             return None
         try:
             if isinstance(arguments, list):
@@ -106,7 +117,7 @@ def _offer(
         raise NotLoaded(f"{path}: {name}: {error}") from None
     if whom is not None and not permitted(whom):
         print(f"{name} cannot be called: only the superuser runs it as another", file=sys.stderr)
-    return Offer(procedure, whom)
+    return Offer(name, procedure, whom)
 
 
 def _number(name: Any) -> Any:

@@ -8,9 +8,7 @@ import logging.handlers
 import os
 from typing import TYPE_CHECKING
 
-import yaml
-
-from holdfast.jobs.agent.config import ConfigError
+from holdfast.jobs.agent.config import ConfigError, library
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +23,7 @@ SYSLOG_SOCKETS = ("/dev/log", "/var/run/syslog", "/var/run/log")
 
 def use_file(path: Path) -> None:
     """Set up what a YAML file for `logging.config.dictConfig` says; raises ConfigError."""
+    yaml = library("yaml", "PyYAML")
     try:
         settings = yaml.safe_load(path.read_text("utf-8"))
         if not isinstance(settings, dict):
@@ -63,5 +62,6 @@ def _install(handler: logging.Handler, form: str) -> None:
     # What no format of ours shows need not be found out for every line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # from 3.12 on
+    logging._srcfile = None  # nor where it was logged
     handler.setFormatter(logging.Formatter(form))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

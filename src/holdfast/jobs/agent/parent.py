@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -110,6 +111,7 @@ class Parent:
                 start_new_session=True,
                 # Every process would look up by itself what was not looked up before.
                 env={**os.environ, "LD_BIND_NOW": "1"},
+                preexec_fn=self._limit_descriptors,  # there are no threads
             )
         except BaseException:
             ours.close()
@@ -123,6 +125,13 @@ class Parent:
         self._socket = ours
         self._loop.add_reader(ours, self._readable)
         self._send(json.dumps(self._settings).encode() + b"\n")
+
+    def _limit_descriptors(self) -> None:
+        """Take back what the daemon has raised; programs rely on the ordinary limit."""
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (min(limit, self._settings["descriptors"]), most)
+        )
 
     async def load(self, seconds: float) -> dict[str, Offered]:
         """Wait until the procedures are loaded and return them; raises LoadError."""

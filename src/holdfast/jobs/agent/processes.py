@@ -109,11 +109,11 @@ class Processes:
             pass
 
     def _ask(self) -> None:
-        """Ask for as many processes as are missing."""
+        """Ask for as many processes as are missing, if they are enough to be made together."""
         if self._current is None:
             return
         missing = self.spares + len(self._waiting) - len(self._idle) - self._coming
-        if missing > 0:
+        if missing >= max(1, self.spares // 2):
             self._coming += missing
             self._current.fork(missing)
 

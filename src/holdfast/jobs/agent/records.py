@@ -14,7 +14,6 @@ __all__ = [
     "EXITED",
     "FORK",
     "FORK_FAILED",
-    "LENGTH",
     "LOADED",
     "NOT_LOADED",
     "RECORD",
@@ -24,9 +23,6 @@ __all__ = [
 
 #: The letter, a process, and another number.
 RECORD = Struct("<cII")
-
-#: Before a call's request, to the process that answers it: how many bytes of `marshal` follow.
-LENGTH = Struct("<I")
 
 # To the parent.
 FORK = b"F"  # so many more processes

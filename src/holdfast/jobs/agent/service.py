@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import socket
 import ssl
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from holdfast.jobs.agent.authentication import Authentication, users
 from holdfast.jobs.agent.config import Config, ConfigError
 from holdfast.jobs.agent.connections import Connection
 from holdfast.jobs.agent.hashing import Hashing
+from holdfast.jobs.agent.listener import Listener
 from holdfast.jobs.agent.parent import LoadError
 from holdfast.jobs.agent.processes import Processes
 from holdfast.jobs.keeping import PROTOCOL, SERVER_IDLE
@@ -31,13 +31,6 @@ LOOK = 0.5
 #: How many descriptors procedures and their programs may have open; before this daemon asks for
 #: as many as it can get: every call takes five.
 ORDINARY_DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-#: Connections that the system keeps until they are accepted.
-BACKLOG = 1024
-
-#: Seconds without a sign of life before the system asks whether a caller is there, and between its
-#: questions; after so many without an answer the connection is broken.
-KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
 def tls(config: Config) -> ssl.SSLContext:
@@ -97,6 +90,7 @@ class Service:
         self._user = user
         self._group = group
         self._tls = tls(config)
+        self._listener = Listener(lambda: Connection(self), self._tls, config.limits)
         self.authentication = Authentication(
             users(config.authentication, config.folder), hashing := Hashing()
         )
@@ -113,7 +107,6 @@ class Service:
         # Those whose call is over, in the order in which they may be closed.
         self._waiting: dict[Connection, float] = {}
         self._look: asyncio.TimerHandle | None = None
-        self._server: asyncio.Server | None = None
         self._empty: asyncio.Future[None] | None = None
 
     async def start(self) -> str:
@@ -129,21 +122,12 @@ class Service:
         await self.processes.load()
         network = self.config.network
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: Connection(self),
-                sock=_listen(network.address, network.port),
-                ssl=self._tls,
-                ssl_handshake_timeout=self.config.limits.request_time,
-                ssl_shutdown_timeout=self.config.limits.grace or 0.1,
-                backlog=BACKLOG,
-            )
+            return self._listener.listen(network.address, network.port)
         except OSError as error:
             await self.processes.close(self.config.limits.grace)
             raise ConfigError(
                 f"cannot listen on {network.address or '*'}:{network.port}: {error}"
             ) from None
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def reload(self, config: Config) -> None:
         """Take over what may change while calls run: all but the address.
@@ -161,6 +145,7 @@ class Service:
             logger.error("not reloaded: %s", error)
             return
         self.config = config
+        self._listener.limits = config.limits
         before = self.processes.settings
         self.processes.settings = settings(config, self._procedures, self._user, self._group)
         self.processes.spares = config.limits.spares
@@ -177,8 +162,7 @@ class Service:
         """Tell every caller, end every call, and wait for both, but not for long."""
         self.closing = True
         grace = self.config.limits.grace
-        if self._server is not None:
-            self._server.close()
+        await self._listener.close()
         if self._look is not None:
             self._look.cancel()
         for connection in list(self._connections):
@@ -252,22 +236,3 @@ class Service:
             connection.close()
         if self._arriving or self._waiting:
             self._look_out()
-
-
-def _listen(address: str, port: int) -> socket.socket:
-    """Return a listening socket, whose options those that it accepts inherit."""
-    if address in ("", "*"):
-        if socket.has_dualstack_ipv6():
-            sock = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-        else:
-            sock = socket.create_server(("", port))
-    else:
-        family, _, _, _, place = socket.getaddrinfo(
-            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.create_server(place[:2], family=family)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE:
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return sock

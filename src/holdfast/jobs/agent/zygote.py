@@ -17,11 +17,11 @@ from __future__ import annotations
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import socket
 import sys
+from struct import Struct
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -48,6 +48,13 @@ WATCH = 0.02
 #: Seconds between looks for processes that exited without anybody asking.
 REAP = 0.5
 
+#: How many processes are made at once, at most. Their descriptors travel in one message.
+BATCH = 8
+
+#: The pipes of a process: for the request, for the answers, and for what it prints. Only the second
+#: is written to, and read from, without waiting. (Two pipes are cheaper than one socket.)
+PIPES = (os.O_CLOEXEC, os.O_CLOEXEC | os.O_NONBLOCK, os.O_CLOEXEC)
+
 #: Seconds that a process may run on after it closed its connection.
 LINGER = 1.0
 
@@ -57,9 +64,6 @@ def main(control: int) -> NoReturn:
     os.environ.pop("LD_BIND_NOW", None)  # it was for this process only
     with socket.socket(fileno=control) as daemon:
         settings = _settings(daemon)
-        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # The daemon has raised its own; programs rely on the ordinary one.
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, settings["descriptors"]), most))
         sys.path[:0] = settings["prepend"]
         sys.path += settings["append"]
         _prepare_output()
@@ -68,13 +72,14 @@ def main(control: int) -> NoReturn:
         except NotLoaded as error:
             _tell(daemon, NOT_LOADED, str(error))
             os._exit(1)
+        threading = sys.modules.get("threading")
+        if threading is not None and threading.active_count() > 1:
+            print("the file of procedures has started threads: calls have none of them")
+        child.flush()  # or every process would have it, too
         # After the file has run, which may have done this for itself.
         signal.signal(signal.SIGTERM, child.on_terminate)
         signal.signal(signal.SIGALRM, child.on_alarm)
-        offered = {
-            name: [offer.procedure.streaming, offer.procedure.timeout]
-            for name, offer in offers.items()
-        }
+        offered = {name: [offer.streaming, offer.timeout] for name, offer in offers.items()}
         _tell(daemon, LOADED, json.dumps(offered))
         zygote = _Zygote(daemon, child.Work(offers, settings["reply_bytes"]), settings["grace"])
         child.rehearse()
@@ -110,6 +115,15 @@ def _tell(daemon: socket.socket, kind: bytes, text: str) -> None:
     daemon.sendall(RECORD.pack(kind, 0, len(data)) + data)
 
 
+def _pipe(flags: int) -> tuple[int, int]:
+    if hasattr(os, "pipe2"):
+        return os.pipe2(flags)
+    ends = os.pipe()
+    for fd in ends:
+        os.set_blocking(fd, not flags & os.O_NONBLOCK)
+    return ends
+
+
 class _Zygote:
     def __init__(self, daemon: socket.socket, work: child.Work, grace: float) -> None:
         self._daemon = daemon
@@ -130,8 +144,7 @@ class _Zygote:
         open = True
         while open or self._children or self._ending:
             if self._wanted:
-                self._wanted -= 1
-                self._fork()
+                self._fork(min(self._wanted, BATCH))
             ready = poller.poll(0 if self._wanted else self._pause())
             if ready and not self._receive():
                 open = False
@@ -184,32 +197,49 @@ class _Zygote:
         except OSError:
             pass  # the daemon is gone, which is noticed when it is read from
 
-    def _fork(self) -> None:
-        """Make a process that waits for a call."""
-        theirs: list[int] = []
-        ours: list[int] = []
-        pid = -1
+    def _fork(self, count: int) -> None:
+        """Make processes that wait for a call.
+
+        Between two forks as little as possible is done: what this process writes to is shared with
+        the process before, so it is copied, page by page, and that costs as much as the fork.
+        """
+        self._wanted -= count
+        error = 0
+        every = [self._daemon.fileno()]
+        pids = []
         try:
-            # Pipes, because two of them are cheaper than one socket, here and in the process.
-            for daemon_writes in (True, False, False):
-                reading, writing = os.pipe()
-                ours.append(writing if daemon_writes else reading)
-                theirs.append(reading if daemon_writes else writing)
-            pid = os.fork()
-        except OSError as error:
-            self._say(FORK_FAILED, 0, error.errno or 0)
-        if pid == 0:
-            child.run(self._work, theirs, [*ours, self._daemon.fileno()])
+            for _ in range(count):
+                for flags in PIPES:
+                    every += _pipe(flags)
+        except OSError as failure:
+            error = failure.errno or 0
         try:
-            if pid > 0:
-                # Before anyone knows the process: its group must be there when it has to end.
-                os.setpgid(pid, pid)
-                self._children.add(pid)
-                socket.send_fds(self._daemon, [RECORD.pack(SPARE, pid, 0)], ours)
-        except OSError:
-            pass  # the daemon is gone; so are the other ends, and the process exits
-        for fd in ours + theirs:
+            for at in range(1, len(every) - 5, 6):
+                pid = os.fork()
+                if pid == 0:
+                    child.run(self._work, (every[at], every[at + 3], every[at + 5]), every)
+                pids.append(pid)
+        except OSError as failure:
+            error = failure.errno or 0
+        records: list[bytes] = []
+        descriptors: list[int] = []
+        for pid, at in zip(pids, range(1, len(every), 6), strict=False):
+            # Before anyone knows the process: its group must be there when it has to end.
+            os.setpgid(pid, pid)
+            self._children.add(pid)
+            records.append(RECORD.pack(SPARE, pid, 0))
+            descriptors += (every[at + 1], every[at + 2], every[at + 4])
+        if pids:
+            try:
+                data = Struct(f"{len(descriptors)}i").pack(*descriptors)
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, data)
+                self._daemon.sendmsg(records, [rights])
+            except OSError:
+                pass  # the daemon is gone; so are the other ends, and the processes exit
+        for fd in every[1:]:
             os.close(fd)
+        for _ in range(count - len(pids)):
+            self._say(FORK_FAILED, 0, error)
 
     def _reap(self) -> None:
         """Take leave of the processes that have exited."""

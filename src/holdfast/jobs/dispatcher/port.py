@@ -10,19 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import socket
 from typing import TYPE_CHECKING
 
 from holdfast.jobs.dispatcher.clients import ClientConnection
 from holdfast.jobs.dispatcher.security import Security
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from holdfast.jobs.dispatcher.config import Config
     from holdfast.jobs.dispatcher.dispatcher import Dispatcher
 
-__all__ = ["ClientPort", "keep_alive"]
+__all__ = ["ClientPort"]
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +28,6 @@ LINGER = 5.0
 
 #: How often it is said that connections are turned away, in seconds.
 COMPLAINT = 60.0
-
-#: Seconds without a sign of life before the system asks whether a client is there, and between its
-#: questions; after so many without an answer the connection is broken. A client that follows a
-#: job says nothing for hours.
-KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 
 class ClientPort:
@@ -122,12 +114,3 @@ class ClientPort:
         if self._complained is None or now - self._complained >= COMPLAINT:
             self._complained = now
             log.warning("there are %d clients, as many as there may be: %s", self._most, what)
-
-
-def keep_alive(sockets: Iterable[socket.socket]) -> None:
-    """Let listening sockets notice clients that have vanished; those they accept inherit it."""
-    for sock in sockets:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE:
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

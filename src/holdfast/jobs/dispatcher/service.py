@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from holdfast.jobs.dispatcher.config import Config, ConfigError
 from holdfast.jobs.dispatcher.dispatcher import Dispatcher
 from holdfast.jobs.dispatcher.hosts import Hosts
-from holdfast.jobs.dispatcher.port import ClientPort, keep_alive
+from holdfast.jobs.dispatcher.port import ClientPort
 from holdfast.jobs.dispatcher.registry import Registry, RegistryError
 from holdfast.jobs.dispatcher.running import LINE_LIMIT
 from holdfast.jobs.dispatcher.security import client_tls
 from holdfast.jobs.dispatcher.sqlite import SqliteStore
 from holdfast.jobs.dispatcher.store import StoreError
 from holdfast.jobs.dispatcher.tls import HostTls
+from holdfast.jobs.listening import keep_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,8 +102,8 @@ class Service:
                 reuse_address=True,
             )
             self._servers.append(server)
-            keep_alive(server.sockets)
             for sock in server.sockets:
+                keep_alive(sock)
                 host, port = sock.getsockname()[:2]
                 self.addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
