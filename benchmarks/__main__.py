@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.blocks import blocks, blocks_report
 from benchmarks.calls import calls, calls_report
 from benchmarks.flow import flow
 from benchmarks.jobs import jobs, jobs_report
@@ -25,6 +26,7 @@ class Benchmark:
 
 
 BENCHMARKS = {
+    "blocks": Benchmark(blocks, blocks_report),
     "calls": Benchmark(calls, calls_report),
     "flow": Benchmark(flow, rest_report),
     "jobs": Benchmark(jobs, jobs_report),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from holdfast.blocks.base import KeepBase, local_locator, signature_headers
+from holdfast.blocks.base import KeepBase, checked_method, local_locator, signature_headers
 from holdfast.blocks.locators import KeepLocator
 from holdfast.blocks.prefetch import THREADS, failed
 from holdfast.drivers import asyncio as asyncio_driver
@@ -64,6 +64,18 @@ class AsyncKeepClient(KeepBase):
             return await self.local_store_head(loc_s)
         await self._run(self._core.head(loc_s, num_retries, request_id, headers))
         return True
+
+    async def _get_or_head(
+        self,
+        loc_s: str,
+        method: str = "GET",
+        num_retries: int | None = None,
+        request_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes | bool:
+        """Get a block, or see whether it is there; see `KeepClient`."""
+        act = self.head if checked_method(method) == "HEAD" else self.get
+        return await act(loc_s, num_retries, request_id, headers)
 
     async def put(
         self,

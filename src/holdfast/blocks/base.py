@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from holdfast.blocks.service import KeepService as OneService
     from holdfast.ops import Program
 
-__all__ = ["Driver", "KeepBase"]
+__all__ = ["Driver", "KeepBase", "checked_method"]
 
 
 class Driver(Protocol):
@@ -221,6 +221,13 @@ class KeepBase:
             if service.root not in roots_map:
                 roots_map[service.root] = self._core.service(service, fields)
         return [service.root for service in order]
+
+
+def checked_method(method: str) -> str:
+    """Return the method of a request for a block; raises ArgumentError."""
+    if method not in ("GET", "HEAD"):
+        raise ArgumentError(f"a block is asked for by GET or HEAD, not {method!r}")
+    return method
 
 
 def signature_headers() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from holdfast.blocks.base import KeepBase, local_locator, signature_headers
+from holdfast.blocks.base import KeepBase, checked_method, local_locator, signature_headers
 from holdfast.blocks.locators import KeepLocator
 from holdfast.blocks.prefetch import THREADS, Prefetch
 from holdfast.drivers import blocking
@@ -79,6 +79,18 @@ class KeepClient(KeepBase):
             return self.local_store_head(loc_s)
         self._run(self._core.head(loc_s, num_retries, request_id, headers))
         return True
+
+    def _get_or_head(
+        self,
+        loc_s: str,
+        method: str = "GET",
+        num_retries: int | None = None,
+        request_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes | bool:
+        """Get a block, or see whether it is there: ``method`` is GET or HEAD."""
+        act = self.head if checked_method(method) == "HEAD" else self.get
+        return act(loc_s, num_retries, request_id, headers)
 
     def put(
         self,

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from holdfast import ops
+from holdfast.blocks.pages import in_large_pages
 
 if TYPE_CHECKING:
     from holdfast.http.readers import BodyReader
@@ -48,6 +49,8 @@ def receive(reader: BodyReader, size: int, threaded: bool = True) -> Program[tup
     hashed = 0
     try:
         with whole.getbuffer() as view:
+            if size >= LARGE:
+                in_large_pages(view)
             while True:
                 with view[filled:] as rest:
                     count: int = yield from reader.read_some(rest)

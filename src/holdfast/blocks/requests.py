@@ -24,11 +24,23 @@ if TYPE_CHECKING:
     from holdfast.http.responses import Response
     from holdfast.ops import Program
 
-__all__ = ["BlockRequest", "Fields", "checked_classes", "new_request_id", "quick_exchange"]
+__all__ = [
+    "TAKEN",
+    "BlockRequest",
+    "Fields",
+    "checked_classes",
+    "new_request_id",
+    "quick_answer",
+    "quick_exchange",
+    "quick_start",
+]
 
 #: From how many bytes on a service is asked before they are sent. Fewer go along with the head
 #: of the request, and to ask would take longer.
 EXPECTED = (1 << 16) + 1
+
+#: The largest body that a connection takes at once, whatever the peer does, in bytes.
+TAKEN = 1 << 15
 
 #: The largest answer that is no block, in bytes.
 ANSWER = 1 << 16
@@ -36,6 +48,10 @@ ANSWER = 1 << 16
 
 #: The names of storage classes: what stands in a header, and is no comma or equals sign.
 _CLASS = re.compile(r"[!-+\--<>-~]+")
+
+
+#: The ids of `new_request_id`.
+_OURS = re.compile(r"req-[0-9a-f]{20}")
 
 
 def new_request_id() -> str:
@@ -55,6 +71,9 @@ class Fields:
         #: The names of headers that may stand for default ones.
         self.names: frozenset[str] = frozenset()
         if request_id and not headers:
+            if _OURS.fullmatch(request_id):
+                self.text = f"X-Request-Id: {request_id}\r\n"
+                return
             headers = {"X-Request-Id": request_id}
         elif request_id:
             headers = {"X-Request-Id": request_id, **(headers or {})}
@@ -180,3 +199,52 @@ def quick_exchange(
             connection.close()
     started = Started(connection, request, deadline, broken)
     return (yield from exchange(pool, request, deadline, started))
+
+
+def quick_start(
+    pool: ConnectionPool, request: BlockRequest, deadline: float, soon: float
+) -> Program[Started | None]:
+    """Send a request with a small body, as `quick_exchange` would, so that others can be sent.
+
+    None when it takes more than that; ``soon``: until when it can have been sent.
+    """
+    body = request.body
+    if body is None or len(body.data) > TAKEN:
+        return None
+    connection = pool.begin(request, soon, pool.clock())
+    if connection is None:
+        return None
+    operation = connection.sending
+    operation.data = b"".join((connection.round_trip.data, body.data))
+    operation.deadline = min(soon, deadline)
+    started = None
+    try:
+        yield operation
+        started = Started(connection, request, deadline, None)
+    except OSError:
+        pass  # the whole way finds out what is wrong
+    finally:
+        operation.data = connection.round_trip.data = b""
+        if started is None:
+            connection.close()
+    return started
+
+
+def quick_answer(pool: ConnectionPool, started: Started, soon: float) -> Program[Response | None]:
+    """Receive the answer if it comes soon and in one piece; else `exchange` goes on."""
+    connection = started.connection
+    operation = connection.receiving
+    operation.limit = ANSWER
+    operation.deadline = soon
+    try:
+        data = yield operation
+    except TimeoutError:
+        return None
+    except ConnectionError as error:
+        started.broken = error
+        return None
+    try:
+        return pool.accept(connection, started.request, data, pool.clock())
+    except (WireError, HoldfastError) as error:
+        connection.close()
+        raise translated(error, pool, started.request.timeout, started.deadline) from error

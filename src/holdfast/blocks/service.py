@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from holdfast.blocks.errors import HttpError
 from holdfast.blocks.locators import BLOCK, KeepLocator
 from holdfast.blocks.receiving import md5, receive
-from holdfast.blocks.requests import BlockRequest, Fields, quick_exchange
+from holdfast.blocks.requests import (
+    BlockRequest,
+    Fields,
+    quick_answer,
+    quick_exchange,
+    quick_start,
+)
 from holdfast.blocks.timeouts import DEFAULT_TIMEOUT, seconds_of, timeout_of
 from holdfast.drivers import blocking
 from holdfast.errors import HoldfastError, NetworkError
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from holdfast.blocks.counters import Counter
+    from holdfast.http.exchange import Started
     from holdfast.http.limits import Timeout
     from holdfast.http.readers import BodyReader
     from holdfast.http.responses import Response
@@ -59,6 +66,7 @@ class KeepService:
         "_download",
         "_response",
         "_secret",
+        "_sent",
         "_succeeded",
         "_threaded",
         "_upload",
@@ -95,6 +103,8 @@ class KeepService:
         self._usable = True
         self._succeeded = False
         self._response: Response | None = None
+        #: A block that was sent, and whose answer is still to come.
+        self._sent: Started | None = None
         #: Why the last request failed, None when it did not.
         self.error: Exception | None = None
         #: What the last request brought: a block, or the text of the answer.
@@ -208,26 +218,73 @@ class KeepService:
         fields: Fields | None = None,
         deadline: float = inf,
     ) -> Program[bool]:
-        """Send a block; returns whether it was stored."""
-        self._begin()
+        """Send a block, unless `begin` has sent it; returns whether it was stored."""
+        sent, self._sent = self._sent, None
         try:
-            request = BlockRequest("PUT", f"/{md5sum}", timeout, fields or self.fields, body)
-            self._response = response = yield from quick_exchange(self.pool, request, deadline)
-            self.content = response.content
-            if response.status_code != 200:
-                yield from self._refused(response)
-                return False
-            text = self.content.decode("latin-1").strip()
-            if text and not text.startswith(md5sum):
-                raise BadBlock("it answered with the locator of another block")
-            self._succeeded = True
-            assert body.length is not None
-            if self._upload is not None:
-                self._upload.add(body.length)
-            return True
+            if sent is not None:
+                response = yield from exchange(self.pool, sent.request, deadline, sent)
+            else:
+                self._begin()
+                request = BlockRequest("PUT", f"/{md5sum}", timeout, fields or self.fields, body)
+                response = yield from quick_exchange(self.pool, request, deadline)
+            yield from self._stored(response, md5sum, body)
         except (HoldfastError, OSError) as error:
             self.error = error
-            return False
+        return self._succeeded
+
+    def begin(
+        self,
+        md5sum: str,
+        body: BytesBody,
+        timeout: Timeout,
+        fields: Fields,
+        deadline: float,
+        soon: float,
+    ) -> Program[None]:
+        """Send a small block, if that takes no wait, so that it can be sent to others as well."""
+        self._begin()
+        request = BlockRequest("PUT", f"/{md5sum}", timeout, fields, body)
+        self._sent = yield from quick_start(self.pool, request, deadline, soon)
+
+    def answered(self, md5sum: str, body: BytesBody, soon: float) -> Program[bool | None]:
+        """Return whether the block that `begin` has sent was stored; None when `write` goes on.
+
+        ``soon``: until when the answer is waited for.
+        """
+        sent = self._sent
+        if sent is None:
+            return None
+        try:
+            response = yield from quick_answer(self.pool, sent, soon)
+            if response is None:
+                return None
+            self._sent = None  # it is over, and the connection with the others
+            yield from self._stored(response, md5sum, body)
+        except (HoldfastError, OSError) as error:
+            self.abandon()
+            self.error = error
+        return self._succeeded
+
+    def abandon(self) -> None:
+        """Give up what was sent, and is not answered yet."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent.close()
+
+    def _stored(self, response: Response, md5sum: str, body: BytesBody) -> Program[None]:
+        """Take note of the answer to a block that was sent."""
+        self._response = response
+        self.content = response.content
+        if response.status_code != 200:
+            yield from self._refused(response)
+            return
+        text = self.content.decode("latin-1").strip()
+        if text and not text.startswith(md5sum):
+            raise BadBlock("it answered with the locator of another block")
+        self._succeeded = True
+        assert body.length is not None
+        if self._upload is not None:
+            self._upload.add(body.length)
 
     def _begin(self) -> None:
         self._succeeded = False

@@ -8,7 +8,7 @@ from holdfast import ops
 from holdfast.blocks.copies import KeepWriterQueue
 from holdfast.blocks.errors import KeepWriteError
 from holdfast.blocks.operation import Operation
-from holdfast.blocks.requests import checked_classes
+from holdfast.blocks.requests import TAKEN, checked_classes
 from holdfast.http.bodies import BytesBody
 
 if TYPE_CHECKING:
@@ -23,14 +23,25 @@ if TYPE_CHECKING:
 __all__ = ["Writing", "stored", "write_all"]
 
 
-def write_all(queue: KeepWriterQueue, write: Callable[[Task], Program[bool]]) -> Program[None]:
+#: How long the first answers are waited for one after the other, in seconds.
+SOON = 0.05
+
+
+def write_all(
+    queue: KeepWriterQueue,
+    write: Callable[[Task], Program[bool]],
+    quickly: Callable[[list[Task]], Program[list[Task]]] | None = None,
+) -> Program[None]:
     """Have the services of a queue write, as many at a time as are needed, until it is enough.
 
-    ``write`` sends the block to the service of a task.
+    ``write`` sends the block to the service of a task. ``quickly`` has a small block written to
+    several services at hardly more than the cost of one; it returns the tasks that are left.
     """
     tasks = []
     while (task := queue.get_next_task()) is not None:
         tasks.append(task)
+    if quickly is not None and len(tasks) > 1:
+        tasks = yield from quickly(tasks)
     if len(tasks) == 1:
         yield from _write_on(queue, write, tasks[0])
     elif tasks:
@@ -49,11 +60,15 @@ def _write_on(
         try:
             wrote = yield from write(task)
         finally:
-            if wrote:
-                queue.write_success(task, *stored(task))
-            else:
-                queue.write_fail(task)
+            _count(queue, task, wrote)
         task = queue.get_next_task()
+
+
+def _count(queue: KeepWriterQueue, task: Task, wrote: bool) -> None:
+    if wrote:
+        queue.write_success(task, *stored(task))
+    else:
+        queue.write_fail(task)
 
 
 def stored(task: Task) -> tuple[str, int, dict[str, int]]:
@@ -108,7 +123,12 @@ class Writing(Operation[str]):
         for service, one in self.candidates():
             self._timeouts[service.root] = self.timeout(service)
             queue.put(one, service.copies)
-        yield from write_all(queue, self._write)
+        quickly = self._quickly if len(self._body.data) <= TAKEN else None
+        try:
+            yield from write_all(queue, self._write, quickly)
+        finally:
+            for one in self.asked.values():
+                one.abandon()
         return queue.satisfied
 
     def _write(self, task: Task) -> Program[bool]:
@@ -120,6 +140,31 @@ class Writing(Operation[str]):
         fields = self.fields.wanting(task.copies, task.classes)
         timeout = self._timeouts[service.root]
         return (yield from service.write(self._md5sum, self._body, timeout, fields, self.deadline))
+
+    def _quickly(self, tasks: list[Task]) -> Program[list[Task]]:
+        """Send to all, and then wait for all, in turn; returns the tasks that need more than that.
+
+        Over kept connections the whole of it is done before programs of their own would have
+        begun. Who does not answer soon, or not well, must not keep the others waiting.
+        """
+        queue, md5sum, body = self.queue, self._md5sum, self._body
+        soon = min(self.core.clock() + SOON, self.deadline)
+        for task in tasks:
+            service = task.service
+            self.asked.setdefault(service.root, service)
+            fields = self.fields.wanting(task.copies, task.classes)
+            timeout = self._timeouts[service.root]
+            yield from service.begin(md5sum, body, timeout, fields, self.deadline, soon)
+        left = []
+        for task in tasks:
+            wrote = yield from task.service.answered(md5sum, body, soon)
+            if wrote is None:
+                left.append(task)
+            else:
+                _count(queue, task, wrote)
+        while (another := queue.get_next_task()) is not None:
+            left.append(another)
+        return left
 
     def result(self) -> str:
         """Return the locator."""

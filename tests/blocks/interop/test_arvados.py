@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
+from holdfast.blocks import KeepClient
 from holdfast.blocks.locators import BLOCK, KeepLocator
 from holdfast.blocks.server.memory import MemoryVolume
 from tests.blocks.server.services import QUIET, Running, locator, md5, running
@@ -18,7 +19,7 @@ keep = pytest.importorskip("arvados.keep", reason="arvados-python-client is not 
 errors = pytest.importorskip("arvados.errors")
 
 TOKEN = "the-token"
-SIZES = [1, 4096, 3_000_000]
+SIZES = [17, 4096, 3_000_000]
 
 
 class Api:
@@ -54,14 +55,25 @@ class Api:
         return {"StorageClasses": {"default": {"Default": True}}}
 
 
-def client(services: list[Running], **options: Any) -> Any:
+def client(services: list[Running]) -> Any:
     """Return a client of theirs, without a cache of what it has put."""
-    options.setdefault("api_client", Api(services))
-    cache = keep.KeepBlockCache(cache_max=1)
-    return keep.KeepClient(block_cache=cache, local_store="", proxy="", num_retries=0, **options)
+    return keep.KeepClient(
+        api_client=Api(services),
+        block_cache=keep.KeepBlockCache(max_slots=1),
+        local_store="",
+        proxy="",
+        num_retries=0,
+    )
 
 
-@pytest.fixture(params=["signed", "unsigned"])
+@contextmanager
+def ours(services: list[Running]) -> Iterator[KeepClient]:
+    """Open a client of ours."""
+    with KeepClient(Api(services), local_store="", proxy="") as one:
+        yield one
+
+
+@pytest.fixture(scope="module", params=["signed", "unsigned"])
 def services(request: pytest.FixtureRequest) -> Iterator[list[Running]]:
     """Serve three services with one signing key, or none."""
     key = "common key" if request.param == "signed" else ""
@@ -89,11 +101,45 @@ def test_put_and_get(services: list[Running], size: int) -> None:
     assert client(services).head(name)
 
 
-def test_largest_and_empty(services: list[Running]) -> None:
-    """The largest block and the empty one."""
-    for data in (bytes(BLOCK), b""):
-        name = client(services).put(data, copies=1)
-        assert client(services).get(name) == data
+@pytest.mark.parametrize("size", SIZES)
+def test_from_theirs_to_ours(services: list[Running], size: int) -> None:
+    """What their client has put ours reads, by the locator that theirs was given."""
+    data = os.urandom(size)
+    name = client(services).put(data, copies=2)
+    with ours(services) as reader:
+        assert reader.head(name)
+        assert reader.get(name) == data
+        assert KeepLocator(reader.refresh_signature(name)).stripped() == locator(data)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_from_ours_to_theirs(services: list[Running], size: int) -> None:
+    """What our client has put, on exactly two services, theirs reads, wherever it looks first."""
+    data = os.urandom(size)
+    with ours(services) as writer:
+        name = writer.put(data, copies=2)
+        assert writer.weighted_service_roots(name) == client(services).weighted_service_roots(
+            keep.KeepLocator(name)
+        )
+    assert copies(services, md5(data)) == 2
+    assert client(services).head(name)
+    assert client(services).get(name) == data
+
+
+def test_empty(services: list[Running]) -> None:
+    """The empty block."""
+    for name in (client(services).put(b"", copies=1), locator(b"")):
+        assert client(services).get(name) == b""
+        with ours(services) as reader:
+            assert reader.get(name) == b""
+
+
+def test_largest() -> None:
+    """The largest block, both ways."""
+    data = bytes(BLOCK)
+    with running([MemoryVolume()]) as service, ours([service]) as one:
+        assert one.get(client([service]).put(data, copies=1)) == data
+        assert client([service]).get(one.put(data, copies=1)) == data
 
 
 def test_order(services: list[Running]) -> None:

@@ -188,17 +188,34 @@ def test_wrong_configuration(tmp_path: Path, text: str, named: str) -> None:
         (["--data", "/dev/null"], "/dev/null"),
     ],
 )
-def test_not_started(tmp_path: Path, arguments: list[str], text: str) -> None:
+def test_not_started(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    text: str,
+) -> None:
     """What cannot work ends the command with a line that says why."""
-    done = subprocess.run(
-        [sys.executable, "-m", "holdfast.blocks.server.command", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert text in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("holdfast blockd: ")
+    assert text in error
+
+
+@pytest.mark.parametrize("content", [None, "", "not a certificate"])
+def test_no_certificate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    """A certificate that cannot be used is named."""
+    path = tmp_path / "cert.pem"
+    if content is not None:
+        path.write_text(content)
+    config = tmp_path / "blockd.toml"
+    config.write_text('[network]\nport = 0\ncertfile = "cert.pem"\n[[volume]]\npath = "x"\n')
+    for _ in range(2):  # what it had opened is free again
+        assert main(["--config", str(config)]) == 1
+        assert str(path) in capsys.readouterr().err
 
 
 def test_folder_in_use(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.blocks.server import protocol
 from holdfast.blocks.server.folder import FolderVolume
 from holdfast.blocks.server.memory import MemoryVolume
 from tests.blocks.server.services import QUIET, Running, locator, md5, read_answer, running
@@ -170,6 +172,21 @@ def test_reader_goes_away(service: Running) -> None:
     assert service.get(locator(data)).body == data
 
 
+def test_nothing_is_read_for_a_reader_that_has_gone() -> None:
+    """What is left of a block is not read when nobody is there to get it."""
+    data = bytes(60_000_000)
+    volume = MemoryVolume()
+    volume.put(md5(data), data)
+    with running([volume]) as service:
+        with service.socket() as sock:
+            sock.sendall(head("GET", f"/{locator(data)}"))
+            sock.recv(100)
+        while service.service.exchanges:
+            pass
+        (sent,) = service.service.metrics.sent.collect()
+        assert sent.samples[0].value < len(data) / 2
+
+
 def test_graceful_stop(tmp_path: Path) -> None:
     """A request that is in progress when the service stops is answered."""
     data = os.urandom(3_000_000)
@@ -198,3 +215,58 @@ def test_graceful_stop(tmp_path: Path) -> None:
     assert read_answer(sock)[0].startswith(b"HTTP/1.1 200 ")
     sock.close()
     assert (tmp_path / md5(data)[:3] / md5(data)).read_bytes() == data
+
+
+ENDLESS = {
+    "a head": (b"GET /mounts HTTP/1.1\r\n", b"X: " + b"a" * 1000 + b"\r\n"),
+    "a header": (b"GET /mounts HTTP/1.1\r\nX: ", b"a" * 1000),
+    "a path": (b"GET /", b"a" * 1000),
+    "a trailer": (
+        head("PUT", f"/{FOO}", None, "Transfer-Encoding: chunked") + b"0\r\nX: ",
+        b"a" * 1000,
+    ),
+    "an extension of a chunk": (
+        head("PUT", f"/{FOO}", None, "Transfer-Encoding: chunked") + b"3;",
+        b"a" * 1000,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_endless(service: Running, what: str) -> None:
+    """What is no body has an end, or the connection has."""
+    begin, more = ENDLESS[what]
+    with service.socket() as sock:
+        sock.sendall(begin)
+        with contextlib.suppress(ConnectionError):  # it may be over before we are
+            for _ in range(100):
+                sock.sendall(more * 100)
+            while sock.recv(65536):
+                pass
+
+
+@pytest.mark.parametrize("begun", [b"", b"GE", b"TOUC", b"GET /mounts HTTP/1.1\r\nHost"])
+def test_head_that_does_not_come(
+    service: Running, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    """A connection on which nothing is asked is closed, however far the head has come."""
+    monkeypatch.setattr(protocol, "HEAD_TIME", 0.05)
+    with service.socket() as sock:
+        sock.sendall(begun)
+        assert sock.recv(1) == b""
+
+
+def test_next_head_that_does_not_come(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That also holds for a second request; and a body may take longer than a head."""
+    monkeypatch.setattr(protocol, "HEAD_TIME", 0.05)
+    with service.socket() as sock:
+        sock.sendall(head("PUT", f"/{FOO}", 3, "Expect: 100-continue"))
+        assert read_answer(sock)[0] == b"HTTP/1.1 100 Continue"
+        sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        sock.settimeout(30)
+        sock.sendall(b"foo")
+        assert read_answer(sock)[0].startswith(b"HTTP/1.1 200 ")
+        sock.sendall(b"GET /mou")
+        assert sock.recv(1) == b""

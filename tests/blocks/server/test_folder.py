@@ -160,6 +160,9 @@ def test_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free(63)
     with pytest.raises(VolumeFull, match=re.escape(str(tmp_path))):
         volume.create(NAME)
+    with pytest.raises(VolumeFull):
+        volume.add(NAME, DATA)
+    assert os.listdir(tmp_path / "tmp") == []
     free(64)
     with volume.create(NAME, 1 << 20), pytest.raises(VolumeFull):
         volume.create(NAME, 1 << 20)

@@ -115,6 +115,7 @@ def test_error_in_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with running([volume], QUIET) as service:
         with monkeypatch.context() as patch:
+            patch.setattr(volume, "add", fail)
             patch.setattr(volume, "create", fail)
             assert service.put(b"foo").status == 503
             assert service.put(bytes(2_000_000)).status == 503

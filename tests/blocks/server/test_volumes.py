@@ -61,6 +61,37 @@ def names(volume: Volume, prefix: str = "") -> list[str]:
     return sorted(block.md5sum for block in volume.index(prefix))
 
 
+def test_added(make: Make) -> None:
+    """What is added in one go is there; what is there already is left as it is."""
+    volume = make()
+    assert volume.add(NAME, DATA)
+    assert get(volume) == DATA
+    before = volume.stat(NAME)
+    assert not volume.add(NAME, b"something else")
+    assert volume.stat(NAME) == before
+    volume.trash(NAME, 1 << 62, NEVER)
+    assert volume.add(NAME, DATA)
+    assert names(volume) == [NAME]
+
+
+def test_added_by_several(make: Make) -> None:
+    """Several threads that add the same blocks leave each of them once, and whole."""
+    volume = make()
+    blocks = [b"%d" % number * 1000 for number in range(20)]
+
+    def work() -> None:
+        for data in blocks:
+            volume.add(md5(data), data)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert names(volume) == sorted(map(md5, blocks))
+    assert all(get(volume, md5(data)) == data for data in blocks)
+
+
 def test_stored(make: Make) -> None:
     """What was written in pieces and committed is read, with its size and time."""
     volume = make()
@@ -243,6 +274,8 @@ def test_read_only(make: Make) -> None:
     assert not volume.writable
     with pytest.raises(VolumeError):
         volume.create(NAME)
+    with pytest.raises(VolumeError):
+        volume.add(NAME, DATA)
     for act, arguments in (("touch", ()), ("untrash", ()), ("trash", (1 << 62, 0))):
         with pytest.raises(VolumeError):
             getattr(volume, act)(NAME, *arguments)

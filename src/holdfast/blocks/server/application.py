@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Match
 
-from holdfast.blocks.server.blocks import BlockRequests, CutShort
+from holdfast.blocks.server.at_once import AtOnce
+from holdfast.blocks.server.blocks import BlockRequests
 from holdfast.blocks.server.exchanges import Disconnected, Exchange
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.routes import routes
+from holdfast.blocks.server.sending import CutShort
 from holdfast.blocks.server.volumes import VolumeError
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Application:
         self._make = make
         self._service: Service | None = None
         self._blocks: BlockRequests | None = None
+        self._at_once: AtOnce | None = None
         self._routes = routes(lambda: self.service)
 
     @property
@@ -47,6 +50,10 @@ class Application:
         """The service; only while it runs."""
         assert self._service is not None, "the service is not started"
         return self._service
+
+    def get(self, path: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+        """Return the whole answer to a GET that needs no wait; see `AtOnce`."""
+        return None if self._at_once is None else self._at_once.get(path, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or start and stop with the server."""
@@ -65,11 +72,12 @@ class Application:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
                 self._blocks = BlockRequests(self._service)
+                self._at_once = AtOnce(self._service)
                 self._service.start()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.service.stop()
-                self._service = self._blocks = None
+                self._service = self._blocks = self._at_once = None
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -97,7 +105,7 @@ class Application:
             if not exchange.status:
                 await _refuse(exchange, Refused(408, "the body did not come"))
         except Exception:
-            logger.exception("%s %s failed", exchange.method, exchange.path[:100])
+            logger.exception("%s %r failed", exchange.method, exchange.path[:100])
             if exchange.status:
                 raise
             await _refuse(exchange, Refused(503, "the service failed"))
@@ -143,6 +151,9 @@ class Application:
 
 async def _refuse(exchange: Exchange, error: Refused) -> None:
     if exchange.status:
-        logger.error("%s: %s, when the answer had begun", exchange.path[:100], error)
+        logger.error("%r: %s, when the answer had begun", exchange.path[:100], error)
         return
-    await exchange.refuse(error)
+    try:
+        await exchange.refuse(error)
+    except Disconnected:
+        pass

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import re
-from collections import deque
 from typing import TYPE_CHECKING
 
 import orjson
 
 from holdfast.blocks.locators import BLOCK, EMPTY, KeepLocator
 from holdfast.blocks.server.exchanges import Disconnected
-from holdfast.blocks.server.reading import CHUNK, INLINE, WHOLE, is_content
+from holdfast.blocks.server.incoming import Incoming
+from holdfast.blocks.server.reading import INLINE, WHOLE, is_content
 from holdfast.blocks.server.refusals import Refused
-from holdfast.blocks.server.storing import Incoming, Storing
+from holdfast.blocks.server.sending import Sending
+from holdfast.blocks.server.storing import Storing
 from holdfast.blocks.server.volumes import BlockMissing, BlockTooNew, VolumeError
-from holdfast.blocks.server.workers import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,11 +23,8 @@ if TYPE_CHECKING:
     from holdfast.blocks.server.exchanges import Exchange
     from holdfast.blocks.server.service import Service
     from holdfast.blocks.server.volumes import Volume
-    from holdfast.blocks.server.workers import Job
 
-__all__ = ["BlockRequests", "CutShort"]
-
-logger = logging.getLogger("holdfast.blocks.server")
+__all__ = ["BlockRequests"]
 
 _HASH = re.compile(r"[0-9a-f]{32}")
 _CLASS = re.compile(r"[-A-Za-z0-9_.]{1,100}")
@@ -39,10 +34,6 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
-class CutShort(Exception):
-    """A block was found corrupt when parts of it had been sent: the answer must not be complete."""
-
-
 class BlockRequests:
     """Answers the requests for blocks of one service."""
 
@@ -50,6 +41,7 @@ class BlockRequests:
         self._service = service
         self._reading = service.reading
         self._run = service.workers.run
+        self._sending = Sending(service.reading, service.workers, service.metrics)
         self._methods = {
             "GET": self._get,
             "HEAD": self._head,
@@ -82,7 +74,7 @@ class BlockRequests:
         data = self._reading.cached(md5sum, size) if size <= INLINE else None
         if data is None:
             if size > WHOLE:
-                await self._stream(exchange, md5sum, size, headers)
+                await self._sending.send(exchange, md5sum, size, headers)
                 return
             data = await self._run(self._reading.whole, md5sum, size)
         self._service.metrics.sent.inc(size)
@@ -124,51 +116,6 @@ class BlockRequests:
             signed = service.access.signed(locator.stripped(), exchange.token)
             headers.append((b"x-keep-locator", signed.encode()))
         return headers
-
-    async def _stream(
-        self, exchange: Exchange, md5sum: str, size: int, headers: list[tuple[bytes, bytes]]
-    ) -> None:
-        """Send a large block while it is read and checked.
-
-        While one part is sent, it is hashed after the one before, and the next one is read: no
-        more than these three are in memory. Only the last part waits until the hash is right.
-        """
-        volume, reader = await self._run(self._reading.open, md5sum, size)
-        md5 = hashlib.md5(usedforsecurity=False)
-        lane = Lane(self._service.workers)
-        hashing: deque[Job[None]] = deque()
-        reading: Job[bytes] | None = None
-        try:
-            part = await self._run(reader.read, CHUNK)
-            await exchange.start(200, [(b"content-length", b"%d" % size), *headers])
-            left = size - len(part)
-            while left > 0 and part:
-                reading = self._run(reader.read, CHUNK)
-                hashing.append(lane.run(md5.update, part))
-                await exchange.send(part, more=True)
-                self._service.metrics.sent.inc(len(part))
-                if len(hashing) > 1:
-                    await hashing.popleft()
-                part = await reading
-                left -= len(part)
-            await lane.run(md5.update, part)
-            if left or md5.hexdigest() != md5sum:
-                self._reading.blame(volume, md5sum)
-                raise CutShort
-            await exchange.send(part)
-            self._service.metrics.sent.inc(len(part))
-        except VolumeError as error:
-            self._reading.failed(volume, md5sum, error)
-            if exchange.status:
-                raise CutShort from None
-            raise Refused(503, "the block cannot be read") from None
-        finally:
-            if reading is not None:
-                try:
-                    await reading
-                except VolumeError:  # the first error counts
-                    pass
-            await self._run(reader.__exit__, None, None, None)
 
     # --- writing ---
 

@@ -110,6 +110,7 @@ def serve(config: Config) -> int:
     """Run a service until it is told to stop; return the exit status."""
     with ExitStack() as stack:
         volumes: list[FolderVolume] = []
+        opened = stack.enter_context(ExitStack())
         for folder in config.volumes:
             volume = FolderVolume(
                 folder.path,
@@ -120,13 +121,17 @@ def serve(config: Config) -> int:
                 replication=folder.replication,
             )
             volumes.append(volume)
+            opened.callback(volume.close)
         sock = stack.enter_context(listener(config))
         server = BlockServer(config, lambda: Service(config, volumes), announce=_announce)
         try:
             server.run([sock])
         except KeyboardInterrupt:  # which uvicorn raises again, once it has stopped
             pass
-        return 0 if server.started else 1
+        if not server.started:
+            return 1
+        opened.pop_all()  # the service has closed them
+        return 0
 
 
 def _announce(url: str) -> None:

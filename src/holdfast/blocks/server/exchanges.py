@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.locators import BLOCK
@@ -15,13 +16,22 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
-__all__ = ["Disconnected", "Exchange"]
+__all__ = ["Disconnected", "Exchange", "request_id_of"]
 
 #: How long a body that nobody wants is read, in seconds: who sends it reads the answer only then.
 LINGER = 5.0
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _CLOSE = (b"connection", b"close")
+
+
+#: What is echoed of a request's id: nothing that a header or a log should not have.
+_ID = re.compile(rb"[!-~]{1,200}")
+
+
+def request_id_of(given: bytes) -> bytes:
+    """Return the id of a request: the one that was given, or else a new one."""
+    return given if _ID.fullmatch(given) else b"req-%020x" % random.getrandbits(80)
 
 
 class Disconnected(Exception):
@@ -37,6 +47,7 @@ class Exchange:
         "_headers",
         "_receive",
         "_send",
+        "_transport",
         "expects",
         "expired",
         "length",
@@ -63,6 +74,8 @@ class Exchange:
         self.path: str = scope["path"]
         self._receive = receive
         self._send = send
+        # uvicorn says nothing when what is sent goes nowhere.
+        self._transport: asyncio.Transport | None = scope.get("transport")
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
         #: The request's Content-Length; 0 without a body, None when nobody knows.
         self.length: int | None = 0
@@ -80,10 +93,10 @@ class Exchange:
             elif name == b"authorization":
                 self.token = token_of(value)
             elif name == b"x-request-id":
-                self.request_id = value[:200]
+                self.request_id = value
             elif name == b"expect":
                 self.expects = value.lower() == b"100-continue"
-        self.request_id = self.request_id or b"req-%020x" % random.getrandbits(80)
+        self.request_id = request_id_of(self.request_id)
         self._body_over = self.length == 0
 
     def header(self, name: bytes) -> str:
@@ -130,7 +143,9 @@ class Exchange:
         )
 
     async def send(self, data: bytes, *, more: bool = False) -> None:
-        """Send a part of the answer's body."""
+        """Send a part of the answer's body; raises Disconnected when more is of no use."""
+        if more and self._transport is not None and self._transport.is_closing():
+            raise Disconnected
         self.waiting_since = self._clock()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self.waiting_since = None

@@ -21,24 +21,27 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 import threading
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.locators import BLOCK
 from holdfast.blocks.server.folder_files import (
     DIRECTORY,
     FILE,
+    NEW,
     Reader,
     Writer,
     directory,
     failures,
     files,
     folders,
+    is_there,
     open_regular,
     sync,
+    write_all,
 )
 from holdfast.blocks.server.folder_identity import Identity
 from holdfast.blocks.server.volumes import (
@@ -90,6 +93,7 @@ class FolderVolume:
         self._fsync = fsync
         self._lock = threading.Lock()
         self._pending = 0  # bytes that are still to come in blocks being written
+        self._numbers = count()  # of temporary files
         self._peeks = hasattr(os, "RWF_NOWAIT")
         with failures(path):
             if not read_only:
@@ -188,25 +192,61 @@ class FolderVolume:
         with failures(self.path, md5sum):
             return Reader(self._open(md5sum), once)
 
+    def add(self, md5sum: str, data: bytes) -> bool:
+        """Store a block in one go, unless there is one of that hash; tells whether it did."""
+        # Without the context managers of the others: this is most of the work of a small PUT.
+        self._writing()
+        with failures(self.path):
+            folder = directory(md5sum[:3], self._root, make=True, synced=self._fsync)
+            try:
+                if is_there(md5sum, folder):
+                    return False
+                self._reserve(0)
+                name = self._temporary(md5sum)
+                fd = os.open(name, NEW, 0o600, dir_fd=self._root)
+                try:
+                    write_all(fd, data)
+                    sync(fd, self._fsync)
+                    os.rename(name, md5sum, src_dir_fd=self._root, dst_dir_fd=folder)
+                except BaseException:
+                    self.discard(name)
+                    raise
+                finally:
+                    os.close(fd)
+                sync(folder, self._fsync)
+                return True
+            finally:
+                os.close(folder)
+
     def create(self, md5sum: str, size: int = BLOCK) -> Writer:
         """Begin to write a block; the folder is full with less than 64 MiB left."""
-        if not self.writable:
-            raise VolumeError(f"{self.path} is read-only")
+        self._writing()
         with failures(self.path, md5sum):
-            status = os.fstatvfs(self._root)
-            with self._lock:
-                if status.f_bavail * status.f_frsize - self._pending < RESERVE:
-                    raise VolumeFull(f"{self.path} is full")
-                self._pending += size
+            self._reserve(size)
             try:
-                name = f"{TEMPORARY}/{md5sum}.{secrets.token_hex(8)}"
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                name = self._temporary(md5sum)
                 return Writer(
-                    self, md5sum, name, os.open(name, flags, 0o600, dir_fd=self._root), size
+                    self, md5sum, name, os.open(name, NEW, 0o600, dir_fd=self._root), size
                 )
             except BaseException:
                 self.wrote(size)
                 raise
+
+    def _writing(self) -> None:
+        if not self.writable:
+            raise VolumeError(f"{self.path} is read-only")
+
+    def _temporary(self, md5sum: str) -> str:
+        # No other process writes here, for the folder is locked.
+        return f"{TEMPORARY}/{md5sum}.{next(self._numbers)}"
+
+    def _reserve(self, size: int) -> None:
+        """Count bytes as still to come; raises VolumeFull."""
+        status = os.fstatvfs(self._root)
+        with self._lock:
+            if status.f_bavail * status.f_frsize - self._pending < RESERVE:
+                raise VolumeFull(f"{self.path} is full")
+            self._pending += size
 
     def wrote(self, size: int) -> None:
         """Count bytes no longer as still to come: for the writer."""
@@ -244,8 +284,7 @@ class FolderVolume:
 
     def touch(self, md5sum: str) -> None:
         """Set a block's time to now."""
-        if not self.writable:
-            raise VolumeError(f"{self.path} is read-only")
+        self._writing()
         with (
             failures(self.path, md5sum),
             self._folder(md5sum) as folder,
@@ -256,8 +295,7 @@ class FolderVolume:
 
     def trash(self, md5sum: str, older_than: int, deadline: int) -> None:
         """Take a block away: into the trash, or for good."""
-        if not self.writable:
-            raise VolumeError(f"{self.path} is read-only")
+        self._writing()
         with (
             failures(self.path, md5sum),
             self._folder(md5sum) as folder,
@@ -274,8 +312,7 @@ class FolderVolume:
 
     def untrash(self, md5sum: str) -> None:
         """Bring a block back from the trash: of several, the one that was there last."""
-        if not self.writable:
-            raise VolumeError(f"{self.path} is read-only")
+        self._writing()
         with failures(self.path, md5sum), self._folder(md5sum) as folder:
             found = (_TRASHED.fullmatch(name) for name in os.listdir(folder))
             deadlines = [int(one[2]) for one in found if one and one[1] == md5sum]

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 __all__ = [
     "DIRECTORY",
     "FILE",
+    "NEW",
     "Reader",
     "Writer",
     "directory",
     "failures",
     "files",
     "folders",
+    "is_there",
     "open_regular",
     "sync",
+    "write_all",
 ]
 
 _FOLDER = re.compile(r"[0-9a-f]{3}")
@@ -40,6 +43,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Non-blocking, because opening a named pipe would wait for its other end.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: How a file that is to become a block is made.
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
@@ -83,6 +88,23 @@ def open_regular(name: str, folder: int) -> int:
         os.close(fd)
         raise BlockMissing(name)
     return fd
+
+
+def is_there(name: str, folder: int) -> bool:
+    """Return whether an open folder has anything of a name."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of some data."""
+    written = os.write(fd, data)
+    while written < len(data):
+        data = memoryview(data)[written:]
+        written = os.write(fd, data)
 
 
 def sync(fd: int, wanted: bool = True) -> None:
@@ -173,9 +195,7 @@ class Writer:
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes."""
         with failures(self._volume.path):
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            write_all(self._fd, data)
 
     def commit(self) -> None:
         """Have the file renamed to the block, once it has reached the disk."""

@@ -73,6 +73,16 @@ class MemoryVolume:
         """Open a block to be read."""
         return _Reader(self._get(md5sum)[0])
 
+    def add(self, md5sum: str, data: bytes) -> bool:
+        """Store a block, unless there is one of that hash; tells whether it did."""
+        with self._changing():
+            if md5sum in self._blocks:
+                return False
+            if self.free() < RESERVE:
+                raise VolumeFull("the volume is full")
+            self._blocks[md5sum] = data, self._clock()
+            return True
+
     def create(self, md5sum: str, size: int = BLOCK) -> _Writer:
         """Begin to write a block."""
         with self._changing():

@@ -4,6 +4,12 @@ llhttp knows a list of methods, and TOUCH is not among them. So a request that b
 shown to it as one with another method of which we make no use, and gets its own name back when its
 head is complete.
 
+A GET that the application can answer at once is answered within the parser's callback, without
+what uvicorn makes for each request: a task, an event, and messages.
+
+llhttp takes a head of any length, for as long as its bytes come, and so do trailers and the
+extensions of chunks. All that is no body has a limit here, and a head has to come in time.
+
 uvicorn writes the head of an answer and its body one after the other. For a small block that is a
 second system call here, and often a second one for the client, which costs as much as reading the
 block; so a head waits for what is written next.
@@ -17,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from holdfast.blocks.server.application import Application
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,6 +36,12 @@ STAND_IN = b"REBIND "
 
 #: The most bytes that are copied to be sent together with the head.
 TOGETHER = 64 * 1024
+
+#: The most bytes of a head, or of anything else between two pieces of a body.
+HEAD = 64 * 1024
+
+#: How long a head may take to come, from when it is begun or the connection made, in seconds.
+HEAD_TIME = 60.0
 
 _INTERIM = b"HTTP/1.1 1"
 
@@ -77,11 +91,33 @@ class BlockProtocol(HttpToolsProtocol):
     _between = True  # messages: the next bytes are those of a new one
     _touching = False
     _begun = b""  # bytes of which nobody knows yet whether they become TOUCH
+    _answered = False  # whether the request in progress was answered at once
+    _moved = False  # whether what came last has completed a head, or brought some body
+    _overhead = 0  # bytes since then
+    _late: asyncio.TimerHandle | None = None  # when the head that is expected is too late
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a connection."""
         super().connection_made(transport)
         self.transport = _OnePiece(transport)
+        # uvicorn may have put something of its own around it.
+        if isinstance(self.app, Application):
+            self._get = self.app.get  # type: ignore[method-assign]
+        self._late = self.loop.call_later(HEAD_TIME, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with a connection."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def _in_time(self) -> None:
+        late, self._late = self._late, None
+        if late is not None:
+            late.cancel()
+
+    def _give_up(self) -> None:
+        self._late = None
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """Send what nothing has followed: the answer to HEAD."""
@@ -99,7 +135,24 @@ class BlockProtocol(HttpToolsProtocol):
             elif len(data) < len(TOUCH) and TOUCH.startswith(data):
                 self._begun = data
                 return
+        self._moved = False
         super().data_received(data)
+        if self._moved:
+            self._overhead = 0
+            return
+        self._overhead += len(data)
+        if self.transport.is_closing():
+            return
+        if self._overhead > HEAD:
+            self.send_400_response("Too much that is no body.")
+        elif not self._between and self._late is None and self._idle:
+            self._late = self.loop.call_later(HEAD_TIME, self._give_up)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no request is in progress but one whose head is to come."""
+        cycle: Any = self.cycle
+        return cycle is None or cycle.response_complete
 
     def on_message_begin(self) -> None:
         """Note that what comes belongs to a message."""
@@ -107,14 +160,44 @@ class BlockProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Give the method its name back."""
+        """Answer at once, or begin to; give the method its name back."""
+        self._moved = True
+        self._in_time()
+        if self._answers():
+            self._answered = True
+            return
         super().on_headers_complete()
+        self.scope["transport"] = self.transport  # type: ignore[typeddict-unknown-key]
         if self._touching:
             self._touching = False
             self.scope["method"] = "TOUCH"
 
+    def _answers(self) -> bool:
+        """Answer a GET if nothing is in its way: other answers, a slow reader, a limit."""
+        if (
+            self.parser.get_method() != b"GET"
+            or not self._idle
+            or self.pipeline
+            or self.flow.write_paused
+            or self.transport.is_closing()
+            or self.limit_concurrency is not None
+            or self.parser.get_http_version() != "1.1"
+        ):
+            return False
+        answer = self._get(self.url, self.headers)
+        if answer is None:
+            return False
+        self.transport.transport.write(answer)  # which is in one piece
+        self.on_response_complete()
+        return True
+
+    def _get(self, path: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+        """Return the whole answer to a GET that needs no wait."""
+        return None
+
     def on_body(self, body: bytes) -> None:
         """Hand over a piece of the body, without copying it when it is the only one that waits."""
+        self._moved = True
         cycle: Any = self.cycle
         if cycle.body or cycle.response_complete:
             super().on_body(body)
@@ -126,5 +209,8 @@ class BlockProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the next bytes begin a message, if they come by themselves."""
-        self._between = True
+        self._between = self._moved = True
+        if self._answered:
+            self._answered = False
+            return
         super().on_message_complete()

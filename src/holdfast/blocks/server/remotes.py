@@ -13,8 +13,9 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.blocks.locators import BLOCK, KeepLocator
+from holdfast.blocks.server.incoming import Incoming
 from holdfast.blocks.server.refusals import Refused
-from holdfast.blocks.server.storing import Incoming, Storing
+from holdfast.blocks.server.storing import Storing
 from holdfast.cluster import AsyncCluster
 from holdfast.errors import HoldfastError
 from holdfast.http.limits import Timeout

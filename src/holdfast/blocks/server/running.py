@@ -26,7 +26,7 @@ class BlockServer(uvicorn.Server):
     """Serves a service; ``run([listener(config)])`` does so until it is told to stop.
 
     ``make``: makes the service, within the event loop. ``announce``: is told the URL once
-    connections are accepted.
+    connections are accepted. Raises ConfigError when the certificate cannot be used.
     """
 
     def __init__(
@@ -52,6 +52,13 @@ class BlockServer(uvicorn.Server):
             )
         )
         self._announce = announce
+        try:
+            self.config.load()
+        except OSError as error:  # as those of TLS are
+            raise ConfigError(
+                f"TLS cannot be used with {config.certfile} and "
+                f"{config.keyfile or 'the key in it'}: {error.strerror or error}"
+            ) from None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections, and say where."""

@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import logging
 import random
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.server.reading import CHUNK
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from holdfast.blocks.server.metrics import Metrics
@@ -24,8 +26,11 @@ __all__ = ["Scrub"]
 
 logger = logging.getLogger("holdfast.blocks.server")
 
-#: The prefixes by which the blocks are gone through: never all of them in memory at once.
-PREFIXES = 4096
+#: The first digits by which the blocks are gone through.
+DIGITS = "0123456789abcdef"
+
+#: How many blocks are listed at a time: never all of them are in memory.
+LISTED = 1000
 
 
 class Scrub:
@@ -65,29 +70,31 @@ class Scrub:
     async def round(self) -> None:
         """Read every block once."""
         self.blocks = 0
-        # From anywhere: a service that is started often would always see the same blocks.
-        first = random.randrange(PREFIXES)
-        for number in range(PREFIXES):
-            prefix = f"{(first + number) % PREFIXES:03x}"
+        # In any order: a service that is started often would always see the same blocks.
+        for digit in random.sample(DIGITS, len(DIGITS)):
             for volume in self._mounts:
-                await self._volume(volume, prefix)
+                await self._volume(volume, digit)
         self.rounds += 1
         self._metrics.scrubs.inc()
         logger.info("scrubbed %d copies; corrupt: %d", self.blocks, len(self._mounts.corrupt()))
 
-    async def _volume(self, volume: Volume, prefix: str) -> None:
-        try:
-            blocks = await self._workers.run(_index, volume, prefix)
-        except VolumeError as error:
-            self._reading.failed(volume, prefix, error)
-            return
-        for block in blocks:
+    async def _volume(self, volume: Volume, digit: str) -> None:
+        listing = volume.index(digit)
+        while True:
             try:
-                await self._block(volume, block.md5sum)
-            except BlockMissing:
-                continue
+                blocks = await self._workers.run(_some, listing)
             except VolumeError as error:
-                self._reading.failed(volume, block.md5sum, error)
+                self._reading.failed(volume, digit, error)
+                return
+            if not blocks:
+                return
+            for block in blocks:
+                try:
+                    await self._block(volume, block.md5sum)
+                except BlockMissing:
+                    continue
+                except VolumeError as error:
+                    self._reading.failed(volume, block.md5sum, error)
 
     async def _block(self, volume: Volume, md5sum: str) -> None:
         reader = await self._workers.run(_open, volume, md5sum)
@@ -112,8 +119,8 @@ class Scrub:
             await asyncio.sleep(self._ahead - now - 0.5)
 
 
-def _index(volume: Volume, prefix: str) -> list[Stored]:
-    return list(volume.index(prefix))
+def _some(listing: Iterator[Stored]) -> list[Stored]:
+    return list(islice(listing, LISTED))
 
 
 def _open(volume: Volume, md5sum: str) -> BlockReader:

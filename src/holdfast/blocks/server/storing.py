@@ -1,8 +1,4 @@
-"""Blocks are stored on as many volumes as they need.
-
-`Storing` blocks and belongs on threads; `Incoming` is what the event loop hands a block to, piece
-by piece as it arrives: while one part is hashed and written, on two threads, the next one waits for
-that and a third one gathers, and no more than these three are ever in memory.
+"""Blocks are stored on as many volumes as they need: on threads, since all of it blocks.
 
 A volume that has the block already is not written to. What arrives is compared with what is there,
 and when it is the same to the last byte only the time is set anew. When it is not, the stored one
@@ -11,16 +7,13 @@ is either corrupt, and is replaced, or another block with the same hash, which h
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections import deque
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.locators import BLOCK
 from holdfast.blocks.server.reading import CHUNK, digest
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError, VolumeFull
-from holdfast.blocks.server.workers import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,9 +22,8 @@ if TYPE_CHECKING:
     from holdfast.blocks.server.mounts import Mounts, Shortfall
     from holdfast.blocks.server.reading import Reading
     from holdfast.blocks.server.volumes import BlockReader, BlockWriter, Volume
-    from holdfast.blocks.server.workers import Job, Workers
 
-__all__ = ["Incoming", "Storing"]
+__all__ = ["Storing"]
 
 logger = logging.getLogger("holdfast.blocks.server")
 
@@ -149,6 +141,7 @@ class Storing:
 
     def store(self, data: bytes) -> None:
         """Store a block that is in memory, on other volumes where some fail."""
+        self._add(data)
         while self.open():
             try:
                 self.write([data])
@@ -157,6 +150,28 @@ class Storing:
             self.finish()
         if not self.kept.replicas:
             raise self.refusal()
+
+    def _add(self, data: bytes) -> None:
+        """Store a block on volumes that do not have it, up to the first that does."""
+        passed = []
+        while self._left:
+            volume = self._left.pop(0)
+            added = False
+            if self.kept.needs(volume):
+                try:
+                    added = volume.add(self._md5sum, data)
+                except VolumeError as error:
+                    self._failed(volume, error)
+                    continue
+                if not added:
+                    self._left.insert(0, volume)
+                    break
+            if added:
+                self._mounts.clear(volume, self._md5sum)
+                self.kept.add(volume)
+            else:
+                passed.append(volume)
+        self._left = passed + self._left
 
     def _failed(self, volume: Volume, error: VolumeError) -> None:
         if not isinstance(error, VolumeFull):
@@ -251,88 +266,3 @@ class _Copy:
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.__exit__(None, None, None)
-
-
-class Incoming:
-    """A block that arrives in pieces; an asynchronous context manager.
-
-    Entering it finds the volumes, before anything has to arrive. Everything here raises Refused.
-    """
-
-    def __init__(self, storing: Storing, md5sum: str, workers: Workers) -> None:
-        self._storing = storing
-        self._md5sum = md5sum
-        self._workers = workers
-        self._hashing = Lane(workers)
-        self._writing = Lane(workers)
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._pieces: list[bytes] = []
-        self._held = 0
-        self._jobs: deque[tuple[Job[None], Job[None]]] = deque()
-        #: How many bytes have arrived.
-        self.size = 0
-
-    async def __aenter__(self) -> Incoming:
-        if not await self._workers.run(self._storing.open):
-            raise self._storing.refusal()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # Its threads must be done with it before it can be closed.
-        for pair in self._jobs:
-            for job in pair:
-                try:
-                    await job
-                except (Refused, VolumeError):  # the first error is why we are here
-                    pass
-        await self._workers.run(self._storing.__exit__, None, None, None)
-
-    async def add(self, data: bytes) -> None:
-        """Take the next bytes; return when more may come."""
-        self._pieces.append(data)
-        self._held += len(data)
-        self.size += len(data)
-        if self.size > BLOCK:
-            raise Refused(413, "a block has at most 64 MiB")
-        if self._held >= CHUNK:
-            self._hand_over()
-            await self._settle(1)
-
-    def _hand_over(self) -> None:
-        pieces, self._pieces, self._held = self._pieces, [], 0
-        self._jobs.append(
-            (
-                self._hashing.run(self._hash, pieces),
-                self._writing.run(self._storing.write, pieces),
-            )
-        )
-
-    def _hash(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            self._md5.update(piece)
-
-    async def _settle(self, left: int) -> None:
-        """Wait until no more than ``left`` parts are not hashed and written."""
-        while len(self._jobs) > left:
-            hashed, written = self._jobs[0]
-            await written
-            await hashed
-            self._jobs.popleft()
-
-    async def finish(self) -> Shortfall:
-        """Store the block, if it is what its hash says; return where it is kept."""
-        if self._pieces:
-            self._hand_over()
-        await self._settle(0)
-        if self._md5.hexdigest() != self._md5sum:
-            raise Refused(400, "the body is not what the hash says")
-        await self._workers.run(self._storing.finish)
-        kept = self._storing.kept
-        if not kept.replicas:
-            raise self._storing.refusal()
-        return kept

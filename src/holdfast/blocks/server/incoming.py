@@ -1,0 +1,111 @@
+"""Large blocks are stored while they arrive, with few parts of them in memory.
+
+While one part is hashed and written, on two threads, the next one waits for that and a third one
+gathers; no more than these three are ever in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+from holdfast.blocks.locators import BLOCK
+from holdfast.blocks.server.reading import CHUNK
+from holdfast.blocks.server.refusals import Refused
+from holdfast.blocks.server.volumes import VolumeError
+from holdfast.blocks.server.workers import Lane
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from holdfast.blocks.server.mounts import Shortfall
+    from holdfast.blocks.server.storing import Storing
+    from holdfast.blocks.server.workers import Job, Workers
+
+__all__ = ["Incoming"]
+
+
+class Incoming:
+    """A block that arrives in pieces; an asynchronous context manager.
+
+    Entering it finds the volumes, before anything has to arrive. Everything here raises Refused.
+    """
+
+    def __init__(self, storing: Storing, md5sum: str, workers: Workers) -> None:
+        self._storing = storing
+        self._md5sum = md5sum
+        self._workers = workers
+        self._hashing = Lane(workers)
+        self._writing = Lane(workers)
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._jobs: deque[tuple[Job[None], Job[None]]] = deque()
+        #: How many bytes have arrived.
+        self.size = 0
+
+    async def __aenter__(self) -> Incoming:
+        if not await self._workers.run(self._storing.open):
+            raise self._storing.refusal()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Its threads must be done with it before it can be closed.
+        for pair in self._jobs:
+            for job in pair:
+                try:
+                    await job
+                except (Refused, VolumeError):  # the first error is why we are here
+                    pass
+        await self._workers.run(self._storing.__exit__, None, None, None)
+
+    async def add(self, data: bytes) -> None:
+        """Take the next bytes; return when more may come."""
+        self._pieces.append(data)
+        self._held += len(data)
+        self.size += len(data)
+        if self.size > BLOCK:
+            raise Refused(413, "a block has at most 64 MiB")
+        if self._held >= CHUNK:
+            self._hand_over()
+            await self._settle(1)
+
+    def _hand_over(self) -> None:
+        pieces, self._pieces, self._held = self._pieces, [], 0
+        self._jobs.append(
+            (
+                self._hashing.run(self._hash, pieces),
+                self._writing.run(self._storing.write, pieces),
+            )
+        )
+
+    def _hash(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._md5.update(piece)
+
+    async def _settle(self, left: int) -> None:
+        """Wait until no more than ``left`` parts are not hashed and written."""
+        while len(self._jobs) > left:
+            hashed, written = self._jobs[0]
+            await written
+            await hashed
+            self._jobs.popleft()
+
+    async def finish(self) -> Shortfall:
+        """Store the block, if it is what its hash says; return where it is kept."""
+        if self._pieces:
+            self._hand_over()
+        await self._settle(0)
+        if self._md5.hexdigest() != self._md5sum:
+            raise Refused(400, "the body is not what the hash says")
+        await self._workers.run(self._storing.finish)
+        kept = self._storing.kept
+        if not kept.replicas:
+            raise self._storing.refusal()
+        return kept

@@ -1,0 +1,92 @@
+"""Large blocks that were right once are checked part by part before they are sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from array import array
+from pathlib import Path
+
+import pytest
+
+from holdfast.blocks.server.folder import FolderVolume
+from holdfast.blocks.server.reading import CHUNK
+from holdfast.blocks.server.sums import Sums
+from tests.blocks.server.services import QUIET, Running, locator, md5, read_answer, running
+from tests.blocks.server.test_corruption import corrupt, flip
+
+SIZE = 5 * CHUNK + 17
+
+
+def test_right(service: Running) -> None:
+    """A block that was read before is sent as the first time."""
+    data = os.urandom(SIZE)
+    service.put(data)
+    for _ in range(3):
+        assert service.get(locator(data)).body == data
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_no_damaged_part_is_sent(service: Running, folder: Path, part: int) -> None:
+    """Of a block that was damaged since, only parts before the damage leave the service."""
+    data = os.urandom(SIZE)
+    service.put(data)
+    assert service.get(locator(data)).body == data
+    flip(folder, data, part * CHUNK + 16)
+    with service.socket() as sock:
+        sock.sendall(f"GET /{locator(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head, body = read_answer(sock)
+    if part == 0:
+        assert head.startswith(b"HTTP/1.1 502 ")
+    else:
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert body == data[: len(body)]
+        assert len(body) <= part * CHUNK
+    assert corrupt(service) == [md5(data)]
+    assert service.get(locator(data)).status == 502
+    # It is mended, and found to be.
+    service.put(data)
+    for _ in range(2):
+        assert service.get(locator(data)).body == data
+    assert corrupt(service) == []
+
+
+@pytest.mark.parametrize("cut", [0, 1, CHUNK, 4 * CHUNK + 1])
+def test_shorter_since(service: Running, folder: Path, cut: int) -> None:
+    """A block that became shorter is not sent, whatever is known of it."""
+    data = os.urandom(SIZE)
+    service.put(data)
+    assert service.get(locator(data)).body == data
+    (folder / md5(data)[:3] / md5(data)).write_bytes(data[:cut])
+    assert service.get(locator(data)).status == 502
+
+
+def test_other_copy(tmp_path: Path) -> None:
+    """When the beginning of one copy is damaged, another serves at once."""
+    data = os.urandom(SIZE)
+    volumes = [FolderVolume(tmp_path / name, fsync=False) for name in "ab"]
+    with running(volumes, dataclasses.replace(QUIET, copies=2)) as service:
+        service.put(data)
+        assert service.get(locator(data)).body == data
+        first = service.service.mounts.in_order(md5(data))[0]
+        assert isinstance(first, FolderVolume)
+        flip(first.path, data, 0)
+        for _ in range(2):
+            assert service.get(locator(data)).body == data
+        assert corrupt(service) == [md5(data)]
+
+
+def test_those_read_last_are_kept() -> None:
+    """What is known has a limit, and what was asked for longest ago goes first."""
+    sums = Sums(most=4)
+    sums.learn("a", array("I", [1, 2]))
+    sums.learn("b", array("I", [3]))
+    assert sums.get("a") is not None
+    sums.learn("c", array("I", [4, 5]))
+    assert (sums.get("a"), sums.get("b")) == (array("I", [1, 2]), None)
+    sums.learn("a", array("I", [1, 2]))
+    sums.forget("c")
+    sums.forget("c")
+    assert len(sums) == 1
+    sums.learn("d", array("I", range(5)))
+    assert len(sums) == 0
