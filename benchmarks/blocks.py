@@ -7,7 +7,7 @@ a socket that only moves the bytes. Then what a service's memory does under many
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,13 @@ from benchmarks.blocks_peers import (
     BLOCKS,
     CLIENTS,
     COPIES,
+    FLIGHT,
     MANY,
     SMALL,
     THREADS,
     Services,
     arvados_client,
+    flying_gets,
     gets,
     hashing,
     our_client,
@@ -73,7 +75,7 @@ class BlockCosts:
         groups = {group.key: group for group in self.groups}
         large = groups["get-large"]
         found = [Goal(f"{large.title}: {OURS} / {MD5}", large.row(OURS).ratio(large.row(MD5)), 0.9)]
-        for key, bound in (("get-large", 1.5), ("put-large", 1.5), ("get", 3), ("put", 3)):
+        for key, bound in (("get-large", 1.5), ("put-large", 1.5), ("get-many", 3), ("put", 3)):
             group = groups[key]
             peer = group.row(ARVADOS)
             if peer.failed or not peer.problem:
@@ -144,8 +146,11 @@ def got(place: Services, effort: Effort) -> list[Group]:
     raw = Contestant("raw socket, not checked", partial(raw_gets, place, small[0]))
     rows = measure("get, small", [raw, *both(gets, place, small)], effort)
     found.append(many("get", "Get 4 KiB, verified", rows, ceiling=True))
-    rows = measure(f"get, {THREADS} threads", both(threaded_gets, place, small), effort, THREADS)
-    found.append(many("get-threads", f"Get 4 KiB, {THREADS} threads", rows))
+    flying = Contestant(OURS, partial(flying_gets, place, small), ours=True)
+    ours, theirs = both(threaded_gets, place, small)
+    ours = replace(ours, name=f"{OURS}, {THREADS} threads")
+    rows = measure("get, many at a time", [flying, ours, theirs], effort, FLIGHT)
+    found.append(many("get-many", "Get 4 KiB, many at a time", rows))
     rows = measure("cached", both(gets, place, small, MANY), effort, MANY)
     found.append(many("cached", "Get 4 KiB from the cache in memory", rows))
     return found
@@ -199,8 +204,9 @@ def blocks_report(found: BlockCosts) -> Report:
         f"{where['cpu']}, {where['cores']} cores, {where['kernel']}{machine.busy(where)}. "
         f"{skipped}Medians of {found.effort.rounds} interleaved rounds; every ratio is the median "
         f"of the rounds' own. Clients and {SERVICES} services share all cores; the services do not "
-        f"wait for the disk. {ARVADOS} writes a third copy while the second is on its way, when it "
-        f"is told of storage classes. {packages}.",
+        f"wait for the disk. Many at a time: holdfast has {FLIGHT} gets in flight in asyncio, "
+        f"{ARVADOS} {THREADS} threads. It writes a third copy while the second is on its way, when "
+        f"it is told of storage classes. {packages}.",
         [
             f"{group.title}: {row.name} {row.problem}"
             for group in found.groups

@@ -6,6 +6,7 @@ keep in memory where that can be: to make a file, ext4 passes over all that were
 how many those are is an accident.
 """
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -31,6 +32,8 @@ MANY = 200
 COPIES = 2
 #: How many threads get blocks with one client.
 THREADS = 16
+#: How many gets of our asynchronous client are in flight.
+FLIGHT = 50
 #: How many clients have a large block transferred at the same time.
 CLIENTS = 100
 
@@ -203,6 +206,34 @@ def threaded_gets(open_: Open, place: Services, locators: Sequence[str]) -> Iter
             list(pool.map(get, [client] * THREADS, [left[i::THREADS] for i in range(THREADS)]))
 
         yield run
+
+
+@contextmanager
+def flying_gets(place: Services, locators: Sequence[str]) -> Iterator[Run]:
+    """Get blocks with our asynchronous client, many at a time."""
+    import uvloop
+
+    from holdfast.blocks import AsyncKeepClient, KeepBlockCache
+
+    loop = uvloop.new_event_loop()
+    cache = KeepBlockCache(max_slots=FLIGHT)
+    client = AsyncKeepClient(Api(place.urls), proxy="", local_store="", block_cache=cache)
+    names = cycle(locators)
+
+    async def work(left: Iterator[str]) -> None:
+        for name in left:
+            if len(await client.get(name)) != SMALL:
+                raise RuntimeError("not the block that was asked for")
+
+    async def many(calls: int) -> None:
+        left = islice(names, calls)
+        await asyncio.gather(*(work(left) for _ in range(FLIGHT)))
+
+    try:
+        yield lambda calls: loop.run_until_complete(many(calls))
+    finally:
+        loop.run_until_complete(client.aclose())
+        loop.close()
 
 
 def get(client: Client, locators: Iterable[str]) -> None:
