@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.blocks.server.allocation import keep_freed_memory
 from holdfast.blocks.server.config import DEFAULT, PORT, Config, ConfigError, Folder, read
 from holdfast.blocks.server.folder import FolderVolume
 from holdfast.blocks.server.running import BlockServer, listener
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "holdfast blockd") -> in
             print(init(path, folders, options.address or DEFAULT.address, _port(options)))
             print(f"Start it with: {prog} --config {path}")
             return 0
+        keep_freed_memory()
         return serve(_config(options))
     except (ConfigError, VolumeError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
