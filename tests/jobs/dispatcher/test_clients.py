@@ -95,3 +95,21 @@ def test_vanished(dispatch: Dispatch) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
     dispatch(test)
+
+
+def test_handshakes(dispatch: Dispatch, certificates: Certificates) -> None:
+    """Who does not go on with the handshake of TLS gives way, and keeps nobody out."""
+
+    async def test(kit: Kit) -> None:
+        silent = [await kit.peer() for _ in range(5)]
+        # Those that came first had the most time.
+        assert [await one.rest() for one in silent[:2]] == [b"", b""]
+        talking = await kit.peer(ssl=certificates.client_context())
+        assert await talking.ask(get_result="x") == {
+            "error": {"type": "invalid_jobid", "message": "no job has this id"}
+        }
+        assert await silent[2].rest() == b""
+        assert len(kit.service._listener._handshakes) == 2
+
+    certificate = certificates.server_file
+    dispatch(test, max_connections=3, certfile=certificate, keyfile=certificate)

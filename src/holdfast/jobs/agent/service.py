@@ -13,10 +13,10 @@ from holdfast.jobs.agent.authentication import Authentication, users
 from holdfast.jobs.agent.config import Config, ConfigError
 from holdfast.jobs.agent.connections import Connection
 from holdfast.jobs.agent.hashing import Hashing
-from holdfast.jobs.agent.listener import Listener
 from holdfast.jobs.agent.parent import LoadError
 from holdfast.jobs.agent.processes import Processes
 from holdfast.jobs.keeping import PROTOCOL, SERVER_IDLE
+from holdfast.jobs.listening import Listener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,8 @@ class Service:
         self._user = user
         self._group = group
         self._tls = tls(config)
-        self._listener = Listener(lambda: Connection(self), self._tls, config.limits)
+        self._listener = Listener(lambda: Connection(self), self._tls)
+        self._limit()
         self.authentication = Authentication(
             users(config.authentication, config.folder), hashing := Hashing()
         )
@@ -122,7 +123,7 @@ class Service:
         await self.processes.load()
         network = self.config.network
         try:
-            return self._listener.listen(network.address, network.port)
+            return ", ".join(self._listener.listen(network.address, network.port))
         except OSError as error:
             await self.processes.close(self.config.limits.grace)
             raise ConfigError(
@@ -145,7 +146,7 @@ class Service:
             logger.error("not reloaded: %s", error)
             return
         self.config = config
-        self._listener.limits = config.limits
+        self._limit()
         before = self.processes.settings
         self.processes.settings = settings(config, self._procedures, self._user, self._group)
         self.processes.spares = config.limits.spares
@@ -157,6 +158,10 @@ class Service:
             logger.error("procedures not reloaded: %s", error)
             return
         logger.info("reloaded, with %d procedures", len(self.processes.offered))
+
+    def _limit(self) -> None:
+        limits = self.config.limits
+        self._listener.limit(limits.connections, limits.request_time, limits.grace or 0.1)
 
     async def stop(self) -> None:
         """Tell every caller, end every call, and wait for both, but not for long."""

@@ -49,7 +49,7 @@ class ClientPort:
         self._rest = config.idle_timeout
         # What is left is for the hosts, the store and those who administer.
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = min(config.max_connections, allowed * 3 // 4)
+        self.most = min(config.max_connections, allowed * 3 // 4)
 
     def __call__(self) -> ClientConnection:
         """Return the protocol of a new connection."""
@@ -57,7 +57,7 @@ class ClientPort:
 
     def enter(self, connection: ClientConnection) -> bool:
         """Take in a new connection; return False if there is no room."""
-        if len(self.connections) >= self._most:
+        if len(self.connections) >= self.most:
             oldest = next(iter(self._resting), None)
             self._complain(
                 "new ones are turned away" if oldest is None else "silent ones are closed"
@@ -113,4 +113,4 @@ class ClientPort:
         now = asyncio.get_running_loop().time()
         if self._complained is None or now - self._complained >= COMPLAINT:
             self._complained = now
-            log.warning("there are %d clients, as many as there may be: %s", self._most, what)
+            log.warning("there are %d clients, as many as there may be: %s", self.most, what)

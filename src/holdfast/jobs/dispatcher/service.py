@@ -19,7 +19,7 @@ from holdfast.jobs.dispatcher.security import client_tls
 from holdfast.jobs.dispatcher.sqlite import SqliteStore
 from holdfast.jobs.dispatcher.store import StoreError
 from holdfast.jobs.dispatcher.tls import HostTls
-from holdfast.jobs.listening import keep_alive
+from holdfast.jobs.listening import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,9 @@ __all__ = ["Service"]
 
 log = logging.getLogger(__name__)
 
-#: How many seconds a client may take for the handshake of TLS.
+#: How many seconds a client may take to begin TLS, and to end it.
 HANDSHAKE = 10.0
+SHUTDOWN = 10.0
 
 #: How often old jobs are looked for, in seconds.
 PRUNING = 600.0
@@ -60,9 +61,10 @@ class Service:
             self._certificates[0],
         )
         self.port = ClientPort(self.dispatcher, config)
+        self._listener = Listener(self.port, self._certificates[1])
+        self._listener.limit(self.port.most, HANDSHAKE, SHUTDOWN)
         #: The addresses that clients reach it at, once it has been opened.
         self.addresses: list[str] = []
-        self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._opened = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -80,32 +82,14 @@ class Service:
             stack.push_async_callback(self.dispatcher.store.close)
             await self.dispatcher.open()
             self.registry.restore()
-            stack.callback(self._close_servers)
-            await self._listen()
+            stack.push_async_callback(self._listener.close)
+            for listen in self.config.listen:
+                self.addresses += self._listener.listen(listen.host, listen.port)
             stack.pop_all()
         self._warn()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._refreshing()), loop.create_task(self._pruning())]
         self._opened.set()
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        tls = self._certificates[1]
-        for listen in self.config.listen:
-            server = await loop.create_server(
-                self.port,
-                listen.host or None,
-                listen.port,
-                ssl=tls,
-                ssl_handshake_timeout=HANDSHAKE if tls else None,
-                backlog=1024,
-                reuse_address=True,
-            )
-            self._servers.append(server)
-            for sock in server.sockets:
-                keep_alive(sock)
-                host, port = sock.getsockname()[:2]
-                self.addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
     def _warn(self) -> None:
         config = self.config
@@ -144,6 +128,7 @@ class Service:
         self.dispatcher.hosts.close()
         self.dispatcher.hosts = certificates[0]
         self.port.configure(config)
+        self._listener.limit(self.port.most, HANDSHAKE, SHUTDOWN)
         self.registry.configure(config.host_db_script, config.host_db, config.host_db_timeout)
         self._due.set()
         self._warn()
@@ -215,7 +200,7 @@ class Service:
     async def _stop(self, timeout: float) -> None:
         await self._opened.wait()
         log.info("stopping: jobs that run have %g s to end", timeout)
-        self._close_servers()
+        await self._listener.close()
         ending = asyncio.create_task(self.dispatcher.stop(timeout))
         hurrying = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((ending, hurrying), return_when=asyncio.FIRST_COMPLETED)
@@ -232,10 +217,6 @@ class Service:
         await self.dispatcher.store.close()
         log.info("stopped")
         self._stopped.set()
-
-    def _close_servers(self) -> None:
-        for server in self._servers:
-            server.close()
 
 
 def _certificates(config: Config) -> tuple[Hosts, ssl.SSLContext | None]:
