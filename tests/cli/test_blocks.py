@@ -93,13 +93,13 @@ def test_put_and_get(run: Run, services: list[Running], data: Path, tmp_path: Pa
     assert done.exit_code == 0
     assert re.fullmatch(r"[0-9a-f]{32}\+\d+\n", done.stdout)
     assert re.fullmatch(
-        r"3 files, 2\.9 KiB, in 2 blocks, of which 2 \(\d\.\d KiB\) were sent, in \d+\.\d s\n",
+        r"3 files, 2\.9 KiB, in 2 blocks; sent 2 blocks \(\d\.\d KiB\) in \d+\.\d s\n",
         done.stderr,
     )
     assert len(copies(services, b"onetwo" + b"two" * 999)) == 3
     back = run("get", done.stdout.strip(), tmp_path / "back")
     assert (back.exit_code, back.stdout) == (0, "")
-    assert "1 block (2.9 KiB) were fetched" in back.stderr
+    assert "3 files, 2.9 KiB; fetched 1 block (2.9 KiB) in " in back.stderr
     for path, content in TREE.items():
         assert (tmp_path / "back" / "data" / path).read_bytes() == content
     said = json.loads(run("put", data, "--copies", "3", "--json").stdout)
@@ -129,6 +129,12 @@ def test_what_is_left_out(run: Run, data: Path) -> None:
     done = run("put", data, "--skip")
     assert done.exit_code == 0
     assert f"holdfast: left out: {data}/nowhere: a link to nothing" in done.stderr
+    done = run("put", data / "a", data / "nowhere", "--skip")
+    assert done.exit_code == 0
+    assert "1 file, " in done.stderr
+    (data / "b\nc").symlink_to("nothing")
+    assert "b\\nc: a link to nothing" in run("put", data / "b\nc").stderr
+    (data / "b\nc").unlink()
     skipped = json.loads(run("put", data, "--no-follow-links", "--json").stdout)["skipped"]
     assert skipped == [{"path": f"{data}/nowhere", "why": "a link"}]
 
@@ -216,6 +222,9 @@ def test_no_services(invoke: Invoke, env: dict[str, str | None]) -> None:
     done = invoke("ls", name, env={**env, "ARVADOS_KEEP_SERVICES": "ftp://x"})
     assert done.exit_code == 2
     assert "ARVADOS_KEEP_SERVICES: " in done.stderr
+    done = invoke("ls", name, env={**env, "ARVADOS_API_TOKEN": "a\nb"})
+    assert done.exit_code == 2
+    assert "ARVADOS_API_TOKEN: the API token has characters" in done.stderr
     done = invoke("ls", name, env=env)
     assert done.exit_code == 1
     assert f"{name} not found" in done.stderr
@@ -228,6 +237,23 @@ def test_local_store(invoke: Invoke, env: dict[str, str | None], data: Path) -> 
     assert done.exit_code == 0
     assert "data/a" in invoke("ls", done.stdout.strip(), env=env).stdout
     assert invoke("verify", done.stdout.strip(), env=env).exit_code == 2
+
+
+def test_output_that_cannot_be_written(stored: str, env: dict[str, str | None]) -> None:
+    """Output without room for it is an error; output that nobody reads is not worth a word."""
+    environ = {name: value for name, value in {**os.environ, **env}.items() if value is not None}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "ls", stored], stdout=full, stderr=subprocess.PIPE, env=environ
+        )
+    assert (done.returncode, done.stderr) == (1, b"holdfast: [Errno 28] No space left on device\n")
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [*COMMAND, "ls", stored], stdout=theirs, stderr=subprocess.PIPE, env=environ
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_interrupted(data: Path, env: dict[str, str | None]) -> None:
@@ -282,6 +308,14 @@ def test_lines(monkeypatch: pytest.MonkeyPatch) -> None:
             now = seconds
             shown.update(Progress(done, total, 0))
     assert console.export_text() == "put: 100.0 MiB of 400.0 MiB, 10.0 MiB/s, 0:30 left\n"
+    # What was there already is done, but not fast.
+    with transfers.transfer_on(console, "get") as shown:
+        for seconds, done in [(20.0, 0), (26.0, 300 << 20), (36.0, 301 << 20), (37.0, total)]:
+            now = seconds
+            shown.update(Progress(done, total, min(done, 300 << 20)))
+    assert console.export_text() == (
+        "get: 300.0 MiB of 400.0 MiB\nget: 301.0 MiB of 400.0 MiB, 64.0 KiB/s, 26:24 left\n"
+    )
 
 
 def test_texts() -> None:

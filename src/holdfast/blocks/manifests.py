@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SEGMENTS", "build", "parse"]
 
-#: The longest text, in bytes, and the most parts of files: a short text can name one block so
-#: often that no memory would hold it.
+#: The longest text, in bytes, and the most parts of files, of which an empty file is one, too: a
+#: short text can name one block so often that no memory would hold it.
 TEXT = 16 * BLOCK
 SEGMENTS = 10_000_000
 
@@ -182,6 +182,8 @@ class _Parser:
         if position + left > end:
             self._fail(f"it reaches beyond the blocks, which have {end} bytes")
         name = self._unescaped(parts[2])
+        if not left:
+            self._count()
         if name == "." or name.endswith("/."):
             if left:
                 self._fail("what stands for an empty folder is empty")
@@ -200,13 +202,16 @@ class _Parser:
             until = starts[index + 1] if index + 1 < len(starts) else end
             size = min(left, until - position)
             if size:
-                self._left -= 1
-                if self._left < 0:
-                    self._fail(f"files have more than {self._most} parts")
+                self._count()
                 segments.append(Segment(locators[index], offset, size))
             position += size
             left -= size
             index += 1
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self._fail(f"files have more than {self._most} parts")
 
     def _unescaped(self, token: str) -> str:
         if _CONTROL.search(token):

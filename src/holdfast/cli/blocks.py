@@ -36,15 +36,16 @@ def status(as_json: bool, **where: Any) -> None:
     """
     from holdfast.blocks.files import Files
 
-    with ending("nothing was changed"), client_of(**where) as client:
-        services = Files(client).status()
-    if as_json:
-        for one in services:
-            mounts = None if one.mounts is None else [mount._asdict() for mount in one.mounts]
-            click.echo(encode({**one._asdict(), "mounts": mounts}), nl=False)
-    else:
-        from holdfast.console.blocks import services_table
-        from holdfast.console.consoles import output
+    with ending("nothing was changed"):
+        with client_of(**where) as client:
+            services = Files(client).status()
+        if as_json:
+            for one in services:
+                mounts = None if one.mounts is None else [mount._asdict() for mount in one.mounts]
+                click.echo(encode({**one._asdict(), "mounts": mounts}), nl=False)
+        else:
+            from holdfast.console.blocks import services_table
+            from holdfast.console.consoles import output
 
-        output().print(services_table(services))
+            output().print(services_table(services))
     sys.exit(0 if all(one.error is None for one in services) else 1)

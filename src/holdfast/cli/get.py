@@ -56,21 +56,22 @@ def get(
     from holdfast.console.blocks import count, size_text
 
     resume = "what is there is not fetched again when the same command is given"
-    with ending(resume), client_of(**where) as client, transfer("get") as shown:
-        done = Files(client).get(
-            locator,
-            folder,
-            overwrite=overwrite,
-            fsync=fsync,
-            parallel=parallel,
-            progress=shown.update,
+    with ending(resume):
+        with client_of(**where) as client, transfer("get") as shown:
+            done = Files(client).get(
+                locator,
+                folder,
+                overwrite=overwrite,
+                fsync=fsync,
+                parallel=parallel,
+                progress=shown.update,
+            )
+        if as_json:
+            click.echo(encode(done._asdict()), nl=False)
+            return
+        click.echo(
+            f"{count(done.files, 'file')}, {size_text(done.size)}; "
+            f"fetched {count(done.fetched_blocks, 'block')} ({size_text(done.fetched)}) "
+            f"in {shown.seconds:.1f} s",
+            err=True,
         )
-    if as_json:
-        click.echo(encode(done._asdict()), nl=False)
-        return
-    click.echo(
-        f"{count(done.files, 'file')}, {size_text(done.size)}; "
-        f"{count(done.fetched_blocks, 'block')} ({size_text(done.fetched)}) were fetched, "
-        f"in {shown.seconds:.1f} s",
-        err=True,
-    )

@@ -88,6 +88,8 @@ def client_of(services: Sequence[str], retries: int) -> Iterator[KeepClient]:
             block_cache=KeepBlockCache(cache_max=1),
         )
     except ArgumentError as error:
+        if "the API token" in str(error):
+            raise click.UsageError(f"ARVADOS_API_TOKEN: {error}.") from None
         if services:
             raise click.UsageError(f"{error}.") from None
         if "no Keep service is known" not in str(error):
@@ -111,6 +113,8 @@ def ending(resume: str) -> Iterator[None]:
     except ArgumentError as error:
         raise click.UsageError(f"{error}.") from None
     except (HoldfastError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # whoever read the output has enough; click ends the command
         complain(str(error))
         sys.exit(FAILED)
     except KeyboardInterrupt:

@@ -32,13 +32,14 @@ def ls(locator: str, as_json: bool, **where: Any) -> None:
     from holdfast.blocks.files import Files
     from holdfast.console.blocks import path_text
 
-    with ending("nothing was changed"), client_of(**where) as client:
-        entries = Files(client).ls(locator)
-    if as_json:
+    with ending("nothing was changed"):
+        with client_of(**where) as client:
+            entries = Files(client).ls(locator)
+        if as_json:
+            for entry in entries:
+                click.echo(encode(entry._asdict()), nl=False)
+            return
+        # Plain lines: a path is never broken, however long it is.
+        width = max((len(f"{entry.size:,}") for entry in entries), default=0)
         for entry in entries:
-            click.echo(encode(entry._asdict()), nl=False)
-        return
-    # Plain lines: a path is never broken, however long it is.
-    width = max((len(f"{entry.size:,}") for entry in entries), default=0)
-    for entry in entries:
-        click.echo(f"{entry.size:>{width},}  {path_text(entry.path)}")
+            click.echo(f"{entry.size:>{width},}  {path_text(entry.path)}")

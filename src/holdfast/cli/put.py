@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,8 +39,23 @@ Examples:
 """
 
 
+def _there(_: click.Context, __: click.Parameter, paths: Sequence[str]) -> Sequence[str]:
+    """Refuse paths at which there is nothing; what else cannot be stored, --skip may leave out."""
+    for path in paths:
+        if not os.path.lexists(path):
+            raise click.BadParameter(f"Path {click.format_filename(path)!r} does not exist.")
+    return paths
+
+
 @click.command(epilog=EPILOG, short_help="Store files and folders as blocks.")
-@click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=click.Path(exists=True))
+@click.argument(
+    "paths",
+    metavar="PATH…",
+    nargs=-1,
+    required=True,
+    type=click.Path(readable=False),
+    callback=_there,
+)
 @COPIES
 @click.option(
     "--follow-links/--no-follow-links",
@@ -84,29 +100,31 @@ def put(
     from holdfast.console.blocks import count, size_text
 
     resume = "what is stored is not sent again when the same command is given"
-    with ending(resume), client_of(**where) as client:
-        services = " ".join(one.root for one in client.build_services_list())
-        journal = journal_path(client.core.token, services, paths)
-        with transfer("put") as shown:
-            done = Files(client).put(
-                paths,
-                copies,
-                follow_links=follow_links,
-                skip=skip,
-                parallel=parallel,
-                journal=journal,
-                progress=shown.update,
-            )
-    for problem in done.skipped:
-        complain(f"left out: {problem}")
-    if as_json:
-        skipped = [one._asdict() for one in done.skipped]
-        click.echo(encode({**done._asdict(), "skipped": skipped}), nl=False)
-        return
-    click.echo(
-        f"{count(done.files, 'file')}, {size_text(done.size)}, in {count(done.blocks, 'block')}, "
-        f"of which {done.sent_blocks:,} ({size_text(done.sent)}) were sent, "
-        f"in {shown.seconds:.1f} s",
-        err=True,
-    )
-    click.echo(done.locator)
+    with ending(resume):
+        with client_of(**where) as client:
+            services = " ".join(one.root for one in client.build_services_list())
+            journal = journal_path(client.core.token, services, paths)
+            with transfer("put") as shown:
+                done = Files(client).put(
+                    paths,
+                    copies,
+                    follow_links=follow_links,
+                    skip=skip,
+                    parallel=parallel,
+                    journal=journal,
+                    progress=shown.update,
+                )
+        for problem in done.skipped:
+            complain(f"left out: {problem}")
+        if as_json:
+            skipped = [one._asdict() for one in done.skipped]
+            click.echo(encode({**done._asdict(), "skipped": skipped}), nl=False)
+            return
+        click.echo(
+            f"{count(done.files, 'file')}, {size_text(done.size)}, "
+            f"in {count(done.blocks, 'block')}; "
+            f"sent {count(done.sent_blocks, 'block')} ({size_text(done.sent)}) "
+            f"in {shown.seconds:.1f} s",
+            err=True,
+        )
+        click.echo(done.locator)

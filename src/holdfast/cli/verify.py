@@ -47,42 +47,39 @@ def verify(
     """
     from holdfast.blocks.files import Files
 
-    with (
-        ending("what was repaired stays so"),
-        client_of(**where) as client,
-        transfer("verify") as shown,
-    ):
-        done = Files(client).verify(
-            locator, copies, repair=repair, parallel=parallel, progress=shown.update
-        )
-    if as_json:
-        message = {
-            "ok": done.ok,
-            "wanted": done.wanted,
-            "files": done.files,
-            "blocks": done.blocks,
-            "size": done.size,
-            "missing": done.missing,
-            "repaired": done.repaired,
-            "services": {
-                root: {kind.value: number for kind, number in counts.items()}
-                for root, counts in done.services.items()
-            },
-            "bad": [
-                {
-                    "locator": "+".join(block.locator.split("+")[:2]),
-                    "good": block.good,
-                    "copies": {root: kind.value for root, kind in block.copies.items()},
-                    "errors": block.errors,
-                }
-                for block in done.bad
-            ],
-            "lost": done.lost,
-        }
-        click.echo(encode(message), nl=False)
-    else:
-        from holdfast.console.blocks import verified_tables
-        from holdfast.console.consoles import output
+    with ending("what was repaired stays so"):
+        with client_of(**where) as client, transfer("verify") as shown:
+            done = Files(client).verify(
+                locator, copies, repair=repair, parallel=parallel, progress=shown.update
+            )
+        if as_json:
+            message = {
+                "ok": done.ok,
+                "wanted": done.wanted,
+                "files": done.files,
+                "blocks": done.blocks,
+                "size": done.size,
+                "missing": done.missing,
+                "repaired": done.repaired,
+                "services": {
+                    root: {kind.value: number for kind, number in counts.items()}
+                    for root, counts in done.services.items()
+                },
+                "bad": [
+                    {
+                        "locator": "+".join(block.locator.split("+")[:2]),
+                        "good": block.good,
+                        "copies": {root: kind.value for root, kind in block.copies.items()},
+                        "errors": block.errors,
+                    }
+                    for block in done.bad
+                ],
+                "lost": done.lost,
+            }
+            click.echo(encode(message), nl=False)
+        else:
+            from holdfast.console.blocks import verified_tables
+            from holdfast.console.consoles import output
 
-        output().print(verified_tables(done))
+            output().print(verified_tables(done))
     sys.exit(0 if done.ok else 1)

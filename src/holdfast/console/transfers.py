@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from holdfast.console.blocks import size_text
 
@@ -29,6 +25,13 @@ __all__ = ["Transfer", "transfer_on"]
 #: Seconds between two lines.
 _EVERY = 5.0
 
+#: Over how many seconds the rate is taken, and how many are between the moments that are kept.
+_WINDOW = 30.0
+_BETWEEN = 0.1
+
+#: For how many seconds nothing is told of the rate: one small block would make it look slow.
+_SOON = 1.0
+
 
 def transfer_on(console: Console, doing: str) -> Transfer:
     """Return the display that fits where the console leads."""
@@ -42,6 +45,8 @@ class Transfer:
         self._console = console
         self._doing = doing
         self._began = self._told = monotonic()
+        #: The last moments, each with how many bytes had been moved by then.
+        self._moved: deque[tuple[float, int]] = deque()
 
     @property
     def seconds(self) -> float:
@@ -50,17 +55,33 @@ class Transfer:
 
     def update(self, progress: Progress) -> None:
         """Show how far it is."""
+        text = self._text(progress)
         now = monotonic()
         if now - self._told < _EVERY or not progress.done:
             return
         self._told = now
-        rate = progress.done / (now - self._began)
-        left = (progress.total - progress.done) / rate
-        minutes, seconds = divmod(round(left), 60)
-        self._console.print(
-            f"{self._doing}: {size_text(progress.done)} of {size_text(progress.total)}, "
-            f"{size_text(rate)}/s, {minutes}:{seconds:02} left"
-        )
+        self._console.print(f"{self._doing}: {text}")
+
+    def _text(self, progress: Progress) -> str:
+        """Return how far it is, how fast it goes, and the time that is left by that.
+
+        What was there already is done, but tells nothing of the rate.
+        """
+        moved = self._moved
+        now = monotonic()
+        if len(moved) > 1 and now - moved[-2][0] < _BETWEEN:
+            moved.pop()
+        moved.append((now, progress.done - progress.spared))
+        while len(moved) > 2 and moved[1][0] <= now - _WINDOW:
+            moved.popleft()
+        text = f"{size_text(progress.done)} of {size_text(progress.total)}"
+        seconds = now - moved[0][0]
+        recent = moved[-1][1] - moved[0][1]
+        if seconds < _SOON or not recent:
+            return text
+        rate = recent / seconds
+        left = _time_text((progress.total - progress.done) / rate)
+        return f"{text}, {size_text(rate)}/s, {left} left"
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +95,12 @@ class Transfer:
         pass
 
 
+def _time_text(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours:,}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
 class _Live(Transfer):
     """A bar that is drawn again while it goes on, and is gone at the end."""
 
@@ -82,17 +109,16 @@ class _Live(Transfer):
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
         )
-        self._task = self._bar.add_task(doing, total=None)
+        self._task = self._bar.add_task(doing, total=None, text="")
 
     def update(self, progress: Progress) -> None:
         """Draw how far it is."""
-        self._bar.update(self._task, completed=progress.done, total=progress.total)
+        text = self._text(progress)
+        self._bar.update(self._task, completed=progress.done, total=progress.total, text=text)
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -16,6 +16,7 @@ from holdfast.blocks.client import KeepClient
 from holdfast.blocks.files import AsyncFiles, Files
 from tests.blocks.client.clients import KINDS
 from tests.blocks.client.conftest import VARIABLES
+from tests.blocks.client.stubs import Stubs
 
 pytest.importorskip("uvicorn", reason="the service needs it")
 
@@ -112,6 +113,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     """Name each kind of client in turn."""
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def stubs() -> Stubs:
+    """Have three services in a simulated world."""
+    return Stubs(3)
 
 
 @pytest.fixture(scope="module")

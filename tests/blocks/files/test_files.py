@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,22 @@ import pytest
 from holdfast.blocks.aio import AsyncKeepClient
 from holdfast.blocks.client import KeepClient
 from holdfast.blocks.errors import ArgumentError, KeepReadError, KeepWriteError, NotFoundError
-from holdfast.blocks.files import AsyncFiles, Entry, Files, FilesError, ManifestError, Progress
+from holdfast.blocks.files import (
+    AsyncFiles,
+    Entry,
+    Files,
+    FilesError,
+    ManifestError,
+    Progress,
+    scanning,
+)
+from holdfast.blocks.files.access import Storing
+from holdfast.blocks.files.journal import Journal
 from holdfast.blocks.files.packing import Piece, plan
 from holdfast.blocks.locators import EMPTY
 from holdfast.blocks.manifests import parse
 from tests.blocks.client.clients import locator
+from tests.blocks.client.stubs import Stubs
 from tests.blocks.files.conftest import Store, Tree, read, some_tree
 
 Write = Callable[[Tree], Path]
@@ -194,6 +206,32 @@ def test_journal_in_the_way(signing: Store, write: Write, tmp_path: Path) -> Non
     assert signing.put(write({"a": b"1"}), journal=tmp_path / "file" / "journal").files == 1
 
 
+def test_journal_of_other_sizes(store: Store, write: Write, tmp_path: Path) -> None:
+    """A journal that tells another size than a block has is not believed."""
+    root = write({"a": b"1" * 1000, "b": b"2" * 500})
+    store.put(root)
+    journal = tmp_path / "journal"
+    names = [f"{locator(one)[:32]}+{64 << 20}" for one in (b"1" * 1000, b"2" * 500)]
+    journal.write_text("".join(f"{name}+A{'0' * 40}@ffffffff\n" for name in names))
+    put = store.put(root, journal=journal)
+    assert put.sent == 0
+    store.get(put.locator, tmp_path / "back")
+    assert read(tmp_path / "back/data") == read(root)
+
+
+def test_service_that_names_wrongly(store: Store, write: Write) -> None:
+    """What a service calls a block is checked: files by wrong names could not be read again."""
+    root = write({"a": b"1"})
+
+    def called(*arguments: object) -> tuple[str, int, dict[str, int]]:
+        return f"{locator(b'1')[:32]}+2", 1, {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("holdfast.blocks.writing.stored", called)
+        with pytest.raises(KeepWriteError, match=r"\+1, but a service calls it '.*\+2'"):
+            store.put(root)
+
+
 def test_links(store: Store, write: Write, tmp_path: Path) -> None:
     """Links are stored as what they lead to, or left out and told."""
     root = write({"a": b"1", "sub/b": b"2"})
@@ -212,6 +250,18 @@ def test_links(store: Store, write: Write, tmp_path: Path) -> None:
     # One that was named is followed.
     put = store.put(root / "link", follow_links=False)
     assert store.call("ls", put.locator) == [Entry("link", 1)]
+
+
+def test_links_without_end(store: Store, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links that make a few folders into very many files end a put."""
+    monkeypatch.setattr(scanning, "SEGMENTS", 1000)
+    root = write({"0/a": b"1"})
+    for level in range(1, 40):
+        (root / str(level)).mkdir()
+        (root / str(level) / "x").symlink_to(f"../{level - 1}")
+        (root / str(level) / "y").symlink_to(f"../{level - 1}")
+    with pytest.raises(FilesError, match="more than 1,000 files"):
+        store.put(root / "39")
 
 
 def test_what_cannot_be_stored(store: Store, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +330,21 @@ def test_too_few_services(store: Store, write: Write) -> None:
         store.put(".", copies=0)
     with pytest.raises(ArgumentError):
         store.put(".", block_size=0)
+
+
+def test_silent_service(stubs: Stubs) -> None:
+    """A service that does not answer is not waited for with each block, while others do."""
+    first = stubs.services[0]
+    first.always = TimeoutError
+    with KeepClient(stubs.api, proxy="", driver=stubs.world) as client:
+        services = client.core.services.known(inf)
+        storing = Storing(client, 2, stubs.world.run(services), Journal())
+        for number in range(6):
+            data = b"%d" % number
+            stubs.world.run(storing.store(locator(data)[:32], data))
+    assert stubs.log.count((first.host, "PUT")) == 0
+    assert stubs.log.count((first.host, "HEAD")) == 1
+    assert [len(one.blocks) for one in stubs.services] == [0, 6, 6]
 
 
 def test_no_manifest(store: Store, tmp_path: Path) -> None:

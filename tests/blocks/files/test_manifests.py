@@ -146,6 +146,11 @@ def test_limits() -> None:
     text = f". {blocks} " + " ".join("0:1000:a" for _ in range(1000)) + "\n"
     with pytest.raises(ManifestError, match="more than 10000 parts"):
         parse(text, segments=10_000)
+    for nothing in ("0:0:%d", "0:0:%d/\\056"):  # a file, or a folder, that is empty is one, too
+        text = f". {EMPTY} " + " ".join(nothing % number for number in range(11)) + "\n"
+        parse(text, segments=11)
+        with pytest.raises(ManifestError, match="more than 10 parts"):
+            parse(text, segments=10)
 
 
 @pytest.mark.parametrize(

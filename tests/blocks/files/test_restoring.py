@@ -142,6 +142,26 @@ def test_link_put_meanwhile(tmp_path: Path) -> None:
     assert read(outside) == {}
 
 
+def test_part_that_is_elsewhere(store: Store, tmp_path: Path) -> None:
+    """What has the name of an incomplete file, but is another one's second name, is not written."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"kept")
+    destination = Destination(tmp_path / "back")
+    with destination.open("new", True, make=True):
+        (part,) = parts_below(tmp_path / "back")
+    destination.close()
+    name = stored(store, f". {EVIL} 0:4:new\n")
+    part.unlink()
+    part.hardlink_to(outside)
+    with pytest.raises(FilesError, match="no get has left this"):
+        store.get(name, tmp_path / "back")
+    part.unlink()
+    os.mkfifo(part)
+    with pytest.raises(FilesError, match="no get has left this"):
+        store.get(name, tmp_path / "back")
+    assert outside.read_bytes() == b"kept"
+
+
 def test_reserved_name(store: Store, tmp_path: Path) -> None:
     """A manifest cannot name what is written while files are not complete."""
     text = f". {EVIL} 0:4:.0123456789abcdef0123.holdfast-part\n"

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from holdfast.blocks.files import Copy
+from holdfast.blocks.client import KeepClient
+from holdfast.blocks.errors import KeepWriteError
+from holdfast.blocks.files import Copy, loading, verifying
 from holdfast.blocks.server.folder import FolderVolume
 from holdfast.blocks.server.memory import MemoryVolume
+from holdfast.simulation import Asked, Reply
 from tests.blocks.client.clients import locator
+from tests.blocks.client.stubs import Stubs
 from tests.blocks.files.conftest import Store, Tree
 from tests.blocks.server.services import QUIET, SYSTEM, Process, md5, running
 
@@ -93,6 +97,82 @@ def test_large_corrupt_block(store: Store, write: Write) -> None:
     assert verified.ok
     assert verified.repaired == 1
     assert store.verify(put.locator).ok
+
+
+def test_one_service_by_two_names(
+    store: Store, write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service that is listed twice has one copy, not two."""
+    first, second = store.services[:2]
+
+    class Again:
+        url = first.url.replace("127.0.0.1", "localhost")
+        service = first.service
+
+    root = write({"a": A})
+    put = None
+    for other in (first, Again()):
+        few = Store([first, other])  # type: ignore[list-item]
+        with pytest.raises(KeepWriteError, match="wanted 2 copies but wrote 1"):
+            few.put(f"{root}/")
+        put = few.put(f"{root}/", copies=1)
+        assert "are one service" in caplog.text
+        verified = few.verify(put.locator, 2)
+        assert (verified.ok, verified.missing) == (False, 2)
+        caplog.clear()
+    assert put is not None
+    three: list[Any] = [first, Again(), second]
+    verified = Store(three).verify(put.locator, 2, repair=True)
+    assert (verified.ok, verified.repaired) == (True, 2)
+    assert len(store.copies(locator(A))) == 2
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse manifests without a thread, of which virtual time does not know."""
+
+    def at_once(function: Any, *arguments: Any) -> Any:
+        yield from ()
+        return function(*arguments)
+
+    monkeypatch.setattr(loading, "on_thread", at_once)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_asked_again(stubs: Stubs) -> None:
+    """A service that fails once is asked again before anything is written elsewhere."""
+    first, second, _ = stubs.order(md5(A))
+    text = f". {stubs.put(A, first, second)} 0:1000:a\n".encode()
+    name = stubs.put(text)
+
+    def busy_once(asked: Asked) -> Reply:
+        if not asked.target.startswith(f"/{md5(A)}"):
+            return second.usual(asked)
+        second.always = None
+        return Reply(503, b"busy")
+
+    second.always = busy_once
+    with KeepClient(stubs.api, proxy="", driver=stubs.world, num_retries=1) as client:
+        program = verifying.verify(client, name, 2, True, 1, None)
+        verified = stubs.world.run(program)
+    assert (verified.ok, verified.repaired) == (True, 0)
+    assert 0 < stubs.world.now <= 2
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_silent_service(stubs: Stubs) -> None:
+    """A service that does not answer is not waited for with every block."""
+    blocks = [b"%d" % number * 100 for number in range(5)]
+    names = [stubs.put(block) for block in blocks]
+    name = stubs.put(f". {' '.join(names)} 0:500:a\n".encode())
+    stubs.services[0].always = TimeoutError
+    with KeepClient(stubs.api, proxy="", driver=stubs.world) as client:
+        program = verifying.verify(client, name, 2, False, 1, None)
+        verified = stubs.world.run(program)
+    assert kinds(verified, Copy.UNKNOWN) == 6
+    assert verified.ok
+    # It was waited for when the manifest was read, for its volumes, and for one block.
+    assert stubs.world.now <= 3 * 256
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from holdfast import ops
 from holdfast.blocks.base import signature_headers
-from holdfast.blocks.errors import HttpError, KeepReadError, NotFoundError
+from holdfast.blocks.errors import HttpError, KeepReadError, KeepWriteError, NotFoundError
 from holdfast.blocks.files.working import on_thread
 from holdfast.blocks.localstore import LocalStore
 from holdfast.blocks.locators import EMPTY, KeepLocator
@@ -52,18 +52,23 @@ def get(client: KeepBase, locator: str) -> Program[bytes]:
 class Storing:
     """Stores blocks, with so many copies; what is there already is not sent.
 
-    ``journal``: the signed locators of an earlier time.
+    ``services``: those that are asked, see `distinct`; None with a local store. ``journal``: the
+    signed locators of an earlier time.
     """
 
-    def __init__(self, client: KeepBase, copies: int, journal: Journal) -> None:
+    def __init__(
+        self, client: KeepBase, copies: int, services: Services | None, journal: Journal
+    ) -> None:
         self._local = LocalStore(client.local_store) if client.local_store else None
         self._core = client.core
         self._copies = copies
+        self._services = services
         self._journal = journal
         self._flights = Flights()
         #: Whether blocks may be looked for without a signature.
         self._open = True
-        #: The services that could not be reached: they are not looked at again.
+        #: The URLs of services that did not answer: they are not looked at again, and written to
+        #: when others are not enough.
         self._gone: set[str] = set()
         #: How many blocks, and bytes, were sent.
         self.blocks = 0
@@ -85,11 +90,13 @@ class Storing:
     def _store(self, digest: str, data: ops.Buffer) -> Program[tuple[str, bool]]:
         if self._local is not None:
             return (yield from on_thread(self._locally, self._local, digest, data))
-        locator = self._journal.locator(digest) or f"{digest}+{len(data)}"
+        plain = f"{digest}+{len(data)}"
+        locator = self._journal.locator(digest)
+        if locator is None or not _fits(locator, plain):
+            locator = plain
         core = self._core
-        services = core.services.services
-        if services is None:
-            services = yield from core.services.known(inf)
+        services = self._services
+        assert services is not None
         holders: list[Service] = []
         if self._open or "+A" in locator:
             holders, locator = yield from self._found(services, KeepLocator(locator))
@@ -102,7 +109,11 @@ class Storing:
                 missing, others = self._copies, list(services.to_write(digest))
             writing = _Completing(core, digest, data, missing, (), core.retries, None)
             writing.only = frozenset(others)
+            writing.last = self._gone
             locator = yield from writing.run()
+            if not _fits(locator, plain):
+                # In a manifest it would make files that nobody can read.
+                raise KeepWriteError(f"stored as {plain}, but a service calls it {locator!r}")
             self.blocks += 1
             self.sent += len(data)
         self._journal.add(locator)
@@ -133,7 +144,9 @@ class Storing:
             for service, one in zip(some, asked, strict=True):
                 if one.status == 200:
                     holders.append(service)
-                    renewed = (one.header("x-keep-locator") or renewed).strip()
+                    told = (one.header("x-keep-locator") or "").strip()
+                    if _fits(told, locator.stripped()):
+                        renewed = told
                 elif one.status is None:
                     self._gone.add(service.root)
                 elif one.status in _DENIED and isinstance(one.error, HttpError):
@@ -164,11 +177,22 @@ class Storing:
         return asked
 
 
+def _fits(text: str, plain: str) -> bool:
+    """Return whether a text is the locator of a block, which is ``plain`` without hints."""
+    try:
+        return KeepLocator(text).stripped() == plain
+    except ValueError:
+        return False
+
+
 class _Completing(Writing):
     """The storing of further copies, on services that have none yet."""
 
     only: frozenset[Service]
+    #: The URLs of those that did not answer: waiting for them with each block would take very long.
+    last: set[str]
 
     def ordered(self, services: Services) -> Sequence[Service]:
         """Return those of them that can be written to, by weight."""
-        return [one for one in services.to_write(self._md5sum) if one in self.only]
+        order = [one for one in services.to_write(self._md5sum) if one in self.only]
+        return sorted(order, key=lambda one: one.root in self.last)

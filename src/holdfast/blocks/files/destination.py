@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -142,12 +143,21 @@ class Destination:
             problem = self._problem(path, error)
             raise FilesError("a file cannot be opened", [problem]) from error
         try:
+            if part:
+                self._check_part(path, os.fstat(file))
             yield file
         except OSError as error:
             problem = self._problem(path, error)
             raise FilesError("a file cannot be written", [problem]) from error
         finally:
             os.close(file)
+
+    def _check_part(self, path: str, status: os.stat_result) -> None:
+        """Refuse what was not left by a get, such as a second name of a file that is elsewhere."""
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            name = os.path.join(os.path.dirname(path), _part(os.path.basename(path)))
+            problem = Problem(os.path.join(self.path, name), "no get has left this; remove it")
+            raise FilesError("a file cannot be written", [problem])
 
     def finish(self, path: str, fsync: bool) -> None:
         """Give a complete file its name; ``fsync``: once it has reached the disk."""

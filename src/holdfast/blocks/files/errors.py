@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.errors import HoldfastError
+from holdfast.telemetry.redaction import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,7 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         # Names may have bytes that are no text.
         path = self.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        return f"{path}: {self.why}"
+        return f"{escaped(path)}: {self.why}"
 
 
 class FilesError(HoldfastError):

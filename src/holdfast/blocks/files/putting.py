@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.blocks.errors import ArgumentError
 from holdfast.blocks.files.access import Storing
+from holdfast.blocks.files.distinct import distinct
 from holdfast.blocks.files.errors import FilesError, Problem
 from holdfast.blocks.files.journal import Journal
 from holdfast.blocks.files.packing import Piece, plan, size_of
@@ -133,10 +134,12 @@ def put(
     if scanned.problems and not skip:
         raise FilesError("nothing was stored, since some cannot be", scanned.problems)
     kept = yield from on_thread(Journal, None if journal is None else Path(journal))
-    storing = Storing(client, copies, kept)
+    services = None if client.local_store else (yield from distinct(client.core))
+    storing = Storing(client, copies, services, kept)
     putting = _Putting(storing, scanned, skip, block_size)
     # What cannot be together is refused before anything is sent.
-    yield from on_thread(_checked, scanned, sum(map(len, putting.plan)))
+    empty = sum(not one.size for one in scanned.files) + len(scanned.folders)
+    yield from on_thread(_checked, scanned, sum(map(len, putting.plan)) + empty)
     tally = Tally(sum(one.size for one in scanned.files), progress)
     yield from putting.blocks(parallel, tally)
     locator = yield from putting.manifest()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from holdfast.blocks.files.destination import is_part
 from holdfast.blocks.files.errors import FilesError, Problem
+from holdfast.blocks.manifests import SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,6 +60,9 @@ class Scan:
         """Add a file, or a folder with all that is in it; ``source`` may be a link to such."""
         left = [(source, path, _NOWHERE)]
         while left:
+            # A few folders of links to each other can have any number of paths.
+            if len(self.files) + len(self.folders) > SEGMENTS:
+                raise FilesError(f"nothing was stored: there are more than {SEGMENTS:,} files")
             source, path, ancestors = left.pop()
             left += reversed(self._one(source, path, ancestors))
 

@@ -10,20 +10,19 @@ import orjson
 
 from holdfast import ops
 from holdfast.blocks.errors import ArgumentError
-from holdfast.blocks.requests import Fields, new_request_id
+from holdfast.blocks.requests import BlockRequest, Fields, new_request_id
 from holdfast.errors import HoldfastError
 from holdfast.http.exchange import exchange
-from holdfast.http.requests import Request
 from holdfast.telemetry.redaction import redacted
 
 if TYPE_CHECKING:
     from holdfast.blocks.base import KeepBase
+    from holdfast.blocks.core import KeepCore
     from holdfast.blocks.placement import Service
-    from holdfast.http.limits import Timeout
-    from holdfast.http.pools import ConnectionPool
+    from holdfast.http.responses import Response
     from holdfast.ops import Program
 
-__all__ = ["Mount", "ServiceStatus", "status"]
+__all__ = ["Mount", "ServiceStatus", "answer", "mounts_in", "status"]
 
 #: The largest answer that is taken, but for lists of blocks, which are only counted.
 _MOST = 1 << 24
@@ -66,27 +65,25 @@ def status(client: KeepBase) -> Program[list[ServiceStatus]]:
     services = core.services.services
     if services is None:
         services = yield from core.services.known(inf)
-    results: list[Any] = yield ops.All([_one(client, service) for service in services.all])
+    fields = Fields(new_request_id())
+    results: list[Any] = yield ops.All([_one(core, service, fields) for service in services.all])
     for result in results:
         if isinstance(result, BaseException):
             raise result
     return results
 
 
-def _one(client: KeepBase, service: Service) -> Program[ServiceStatus]:
-    core = client.core
-    pool = core.service(service, Fields(new_request_id())).pool
-    timeout = core.timeout(service.kind == "proxy", 0, False)
+def _one(core: KeepCore, service: Service, fields: Fields) -> Program[ServiceStatus]:
     try:
         # Whatever it answers, it does.
-        yield from exchange(pool, _request("/_health/ping", timeout), inf)
+        yield from _asked(core, service, fields, "/_health/ping")
     except (HoldfastError, OSError) as error:
         why = redacted(str(getattr(error, "summary", error)))
         return ServiceStatus(service.uuid, service.root, service.kind, why, None, None, None, None)
-    listed = yield from _answer(pool, "/mounts", timeout)
-    metrics = yield from _answer(pool, "/metrics", timeout)
-    mounts = _mounts(listed, metrics or b"")
-    blocks = yield from _count(pool, timeout)
+    listed = yield from answer(core, service, fields, "/mounts")
+    metrics = yield from answer(core, service, fields, "/metrics")
+    mounts = mounts_in(listed, metrics or b"")
+    blocks = yield from _count(core, service, fields)
     read_only: bool | None = service.read_only
     free = None
     if mounts is not None:
@@ -99,20 +96,26 @@ def _one(client: KeepBase, service: Service) -> Program[ServiceStatus]:
     )
 
 
-def _request(path: str, timeout: Timeout, stream: bool = False) -> Request:
-    return Request("GET", path, timeout, max_body=None if stream else _MOST, stream=stream)
+def _asked(
+    core: KeepCore, service: Service, fields: Fields, path: str, stream: bool = False
+) -> Program[Response]:
+    timeout = core.timeout(service.kind == "proxy", 0, False)
+    request = BlockRequest("GET", path, timeout, fields)
+    request.max_body = None if stream else _MOST
+    request.stream = stream
+    return (yield from exchange(core.service(service, fields).pool, request, inf))
 
 
-def _answer(pool: ConnectionPool, path: str, timeout: Timeout) -> Program[bytes | None]:
+def answer(core: KeepCore, service: Service, fields: Fields, path: str) -> Program[bytes | None]:
     """Return what a service answers, None for anything but 200."""
     try:
-        response = yield from exchange(pool, _request(path, timeout), inf)
+        response = yield from _asked(core, service, fields, path)
     except (HoldfastError, OSError):
         return None
     return bytes(response.content) if response.status_code == 200 else None
 
 
-def _mounts(listed: bytes | None, metrics: bytes) -> tuple[Mount, ...] | None:
+def mounts_in(listed: bytes | None, metrics: bytes = b"") -> tuple[Mount, ...] | None:
     """Return the volumes; None for what is no list of them."""
     if listed is None:
         return None
@@ -128,7 +131,7 @@ def _mounts(listed: bytes | None, metrics: bytes) -> tuple[Mount, ...] | None:
                     uuid,
                     bool(entry["allow_write"]),
                     int(entry.get("replication") or 1),
-                    tuple(map(str, entry.get("storage_classes") or ())),
+                    _classes(entry.get("storage_classes")),
                     free.get(uuid),
                 )
             )
@@ -137,10 +140,16 @@ def _mounts(listed: bytes | None, metrics: bytes) -> tuple[Mount, ...] | None:
     return tuple(mounts)
 
 
-def _count(pool: ConnectionPool, timeout: Timeout) -> Program[int | None]:
+def _classes(told: Any) -> tuple[str, ...]:
+    if isinstance(told, dict):
+        return tuple(str(name) for name, has in told.items() if has)
+    return tuple(map(str, told or ()))
+
+
+def _count(core: KeepCore, service: Service, fields: Fields) -> Program[int | None]:
     """Count the lines of a service's list of blocks, which ends with an empty one."""
     try:
-        response = yield from exchange(pool, _request("/index", timeout, stream=True), inf)
+        response = yield from _asked(core, service, fields, "/index", stream=True)
         reader = response.reader
         assert reader is not None
         try:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum
-from math import inf
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from holdfast import ops
 from holdfast.blocks.errors import ArgumentError
+from holdfast.blocks.files.distinct import distinct
 from holdfast.blocks.files.loading import load, locators_of
 from holdfast.blocks.files.progress import Tally
 from holdfast.blocks.files.working import each
 from holdfast.blocks.locators import EMPTY, KeepLocator
+from holdfast.blocks.operation import PAUSES
 from holdfast.blocks.requests import Fields, new_request_id
 from holdfast.blocks.segments import stripped
 from holdfast.blocks.service import BadBlock
@@ -107,6 +110,8 @@ class _Verifying:
         self._services = services
         self._fields = Fields(new_request_id())
         self.counts: dict[str, Counter[Copy]] = {one.root: Counter() for one in services.readable}
+        #: The services that did not answer, and why: they are not waited for with each block.
+        self._gone: dict[str, Exception | None] = {}
         self.bad: list[Block] = []
 
     def block(self, locator: KeepLocator) -> Program[None]:
@@ -131,14 +136,25 @@ class _Verifying:
             self.bad.append(block)
 
     def _read(self, service: Service, locator: KeepLocator) -> Program[KeepService]:
-        """Read the copy on a service."""
-        timeout = self._core.timeout(service.kind == "proxy", 0, True)
-        one = self._core.service(service, self._fields)
-        for _ in range(2):
+        """Read the copy on a service, again if it may answer better then."""
+        core = self._core
+        one = core.service(service, self._fields)
+        if service.root in self._gone:
+            one.error = self._gone[service.root]
+            return one
+        cut = False
+        for attempt in count(1):
+            timeout = core.timeout(service.kind == "proxy", attempt - 1, True)
             yield from one.read("GET", locator, f"/{locator}", timeout)
-            if not isinstance(one.error, Truncated):
+            if isinstance(one.error, Truncated) and not cut:
+                # So ends what is found corrupt on the way; asked again, the service says so.
+                cut = True
+                continue
+            if _kind(one) is not Copy.UNKNOWN or not one.usable() or attempt > core.retries:
                 break
-            # So ends what is found corrupt on the way; asked again, the service says so.
+            yield ops.Sleep(core.clock() + PAUSES.delay(attempt, core.random))
+        if one.error is not None and one.status is None:
+            self._gone[service.root] = one.error
         return one
 
     def _mend(
@@ -198,11 +214,8 @@ def verify(
         raise ArgumentError("copies and parallel are numbers, from 1")
     if client.local_store:
         raise ArgumentError("a local store has no copies to be verified")
-    core = client.core
-    services = core.services.services
-    if services is None:
-        services = yield from core.services.known(inf)
     manifest = yield from load(client, locator)
+    services = yield from distinct(client.core)
     names = {stripped(one): KeepLocator(one) for one in locators_of(locator)}
     names |= {stripped(one): KeepLocator(one) for one in manifest.locators()}
     names.pop(str(EMPTY), None)
