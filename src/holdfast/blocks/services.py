@@ -59,12 +59,15 @@ def settings(
 
 
 def from_urls(urls: str) -> Services:
-    """Return the services of a list of URLs with spaces between; raises ArgumentError."""
-    services = []
+    """Return the services of a list of URLs with spaces between; raises ArgumentError.
+
+    One that is listed twice is one: two copies on it would be one copy.
+    """
+    services: dict[str, Service] = {}
     for index, url in enumerate(urls.split()):
-        origin = _origin(url)
-        services.append(Service(f"00000-bi6l4-{index:015d}", f"{origin.url}/", "proxy"))
-    return Services(services)
+        root = f"{_origin(url).url}/"
+        services.setdefault(root, Service(f"00000-bi6l4-{index:015d}", root, "proxy"))
+    return Services(list(services.values()))
 
 
 def _origin(url: str) -> Origin:

@@ -130,6 +130,15 @@ def test_places_of_services(start: StartClient) -> None:
     ]
 
 
+def test_urls_that_are_the_same(start: StartClient) -> None:
+    """A service that is listed twice is one, under its first number."""
+    client = start(proxy="http://x:1 http://y:1/ http://x:1/ http://X:1")
+    assert [(one.uuid[-1], one.root) for one in client.build_services_list()] == [
+        ("0", "http://x:1/"),
+        ("1", "http://y:1/"),
+    ]
+
+
 def test_urls(start: StartClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """URLs come from the argument, else from the environment; each gets a uuid by its place."""
     monkeypatch.setenv("ARVADOS_KEEP_PROXY", "http://c:1")
