@@ -116,7 +116,8 @@ def test_one_service_by_two_names(
         with pytest.raises(KeepWriteError, match="wanted 2 copies but wrote 1"):
             few.put(f"{root}/")
         put = few.put(f"{root}/", copies=1)
-        assert "are one service" in caplog.text
+        # The same URL twice is no more than a repetition.
+        assert ("are one service" in caplog.text) is (other is not first)
         verified = few.verify(put.locator, 2)
         assert (verified.ok, verified.missing) == (False, 2)
         caplog.clear()
