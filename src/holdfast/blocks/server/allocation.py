@@ -4,10 +4,12 @@ from __future__ import annotations
 
 __all__ = ["keep_freed_memory"]
 
-# Of mallopt(3): the size from which on memory is asked from the system for each object, and how
-# much that is free stays with the process.
+# Of mallopt(3): the size from which on memory is asked from the system for each object; how much
+# that is free stays with the process; how many parts of memory there are, one for all threads, so
+# that each can use what another one has freed.
 _M_MMAP_THRESHOLD, _SEPARATE = -3, 4 << 20
 _M_TRIM_THRESHOLD, _KEPT = -1, 64 << 20
+_M_ARENA_MAX, _ARENAS = -8, 1
 
 
 def keep_freed_memory() -> None:
@@ -22,5 +24,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, ImportError, OSError):
         return
+    mallopt(_M_ARENA_MAX, _ARENAS)
     mallopt(_M_MMAP_THRESHOLD, _SEPARATE)
     mallopt(_M_TRIM_THRESHOLD, _KEPT)
