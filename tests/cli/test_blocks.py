@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.cli.conftest import COMMAND, LIMIT, Invoke, OnTerminal
 pytest.importorskip("uvicorn", reason="the service needs it")
 
 from holdfast.blocks.server.memory import MemoryVolume
-from tests.blocks.server.services import SYSTEM, Running, md5, running
+from tests.blocks.server.services import QUIET, SYSTEM, Running, md5, running
 
 TREE = {"a": b"one", "sub/b c\n": b"two" * 1000, "empty": b""}
 
@@ -118,6 +119,7 @@ def test_put_and_get(run: Run, services: list[Running], data: Path, tmp_path: Pa
     done = run("get", done.stdout.strip(), tmp_path / "back")
     assert (done.exit_code, done.stdout) == (1, "")
     assert "another file is there" in done.stderr
+    assert "--overwrite" in done.stderr
 
 
 def test_what_is_left_out(run: Run, data: Path) -> None:
@@ -126,6 +128,7 @@ def test_what_is_left_out(run: Run, data: Path) -> None:
     done = run("put", data)
     assert (done.exit_code, done.stdout) == (1, "")
     assert f"{data}/nowhere: a link to nothing" in done.stderr
+    assert "--skip" in done.stderr
     done = run("put", data, "--skip")
     assert done.exit_code == 0
     assert f"holdfast: left out: {data}/nowhere: a link to nothing" in done.stderr
@@ -228,6 +231,18 @@ def test_no_services(invoke: Invoke, env: dict[str, str | None]) -> None:
     done = invoke("ls", name, env=env)
     assert done.exit_code == 1
     assert f"{name} not found" in done.stderr
+
+
+def test_no_token(invoke: Invoke, env: dict[str, str | None], data: Path) -> None:
+    """Where services want a token and none was given, it is told where one is given."""
+    with running([MemoryVolume()], replace(QUIET, tokens=("some",))) as one:
+        env = {**env, "ARVADOS_KEEP_SERVICES": one.url, "ARVADOS_API_TOKEN": None}
+        done = invoke("put", str(data), "--copies", "1", env=env)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "ARVADOS_API_TOKEN" in done.stderr
+        said = invoke("put", str(data), env={**env, "ARVADOS_API_TOKEN": "other"}).stderr
+        assert "the token is not known" in said
+        assert "ARVADOS_API_TOKEN" not in said
 
 
 def test_local_store(invoke: Invoke, env: dict[str, str | None], data: Path) -> None:

@@ -13,21 +13,24 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from holdfast.cli.call import EPILOG, arguments_of, call
-from holdfast.console.jobs import state_of
+from holdfast.console.jobs import jobs_table, state_of
 from holdfast.jobs import HarpCaller
 from holdfast.jobs.agent.init import init
 from tests.cli.conftest import COMMAND, LIMIT, Invoke
 from tests.jobs.agent.daemons import Daemon
-from tests.jobs.client.scripts import Hear, LineServer, Say
+from tests.jobs.client.scripts import Hear, LineServer, Say, hear_line
 from tests.jobs.client.test_exchanges import JOB, STATUS
 from tests.jobs.dispatcher.process import DispatcherProcess
+from tests.servers.connection import Connection
 from tests.servers.scripted import Script
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -237,8 +240,8 @@ def test_a_jobs_life(run: Run, caller: HarpCaller) -> None:
     assert state_of(listed[job_id]["time"]) == "running"
     assert state_of(listed[waiting]["time"]) == "waiting"
     table = run("jobs", "list").stdout
-    assert re.search(rf"{job_id} +web1 +tell +\[\] +running ", table)
-    assert re.search(rf"{waiting} +web1 +hold +\[\] +waiting ", table)
+    assert re.search(rf'{job_id} +web1 +tell +\[\] +{{"disk":"sda"}} +running ', table)
+    assert re.search(rf'{waiting} +web1 +hold +\[\] +{{"disk":"sda"}} +waiting ', table)
 
     (shown,) = values(run("jobs", "show", job_id, "--json").stdout)
     assert shown["call"] == {"host": "web1", "procedure": "tell", "arguments": []}
@@ -262,6 +265,57 @@ def test_a_jobs_life(run: Run, caller: HarpCaller) -> None:
     everything = {one["job"]: one for one in values(run("jobs", "list", "-a", "--json").stdout)}
     assert state_of(everything[waiting]["time"]) == "never ran"
     assert job_id in run("jobs", "list", "--all").stdout
+
+
+def test_list_tells_the_ends(run: Run) -> None:
+    """Each job of a listing that has ended says how, and in which queue it was."""
+    queue = '{"tape": 7}'
+    calls = {"ok": ("echo",), "raised": ("fail",), "error": ("nothing",), "cancelled": ("hold",)}
+    ids = {end: run("call", "web1", *one, "--detach").stdout.strip() for end, one in calls.items()}
+    run("jobs", "cancel", ids["cancelled"])
+    held = run("call", "web1", "hold", "--queue", queue, "--detach").stdout.strip()
+    never = run("call", "web1", "hold", "--queue", queue, "--detach").stdout.strip()
+    run("jobs", "cancel", never, held)
+    for job_id in ids.values():
+        run("jobs", "follow", job_id)
+    table = run("jobs", "list", "--all").stdout
+    for end, job_id in ids.items():
+        assert re.search(rf"{job_id} .* {end} ", table)
+    assert re.search(rf'{never} .* {{"tape":7}} +never ran ', table)
+    said = {one["job"]: one["end"] for one in values(run("jobs", "list", "-a", "--json").stdout)}
+    kinds = [said[job_id] for job_id in ids.values()]
+    assert kinds == ["result", "exception", "error", "cancelled"]
+
+
+def test_the_column_of_queues() -> None:
+    """A table of jobs tells their queues if one of them is in one."""
+    call = {"host": "web1", "procedure": "echo", "arguments": []}
+    times = {"submit": 1, "start": None, "end": None}
+    job = {"job": JOB, "call": call, "time": times, "queue": None, "end": None}
+
+    def shown(*jobs: dict[str, Any]) -> str:
+        console = Console(file=StringIO(), width=150)
+        console.print(jobs_table(jobs))
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    assert "queue" not in shown(job)
+    assert '{"a":1}' in shown(job, {**job, "queue": {"a": 1}})
+
+
+class HangUp:
+    """A step of a server that closes the connection after the first line, whatever it says."""
+
+    def play(self, connection: Connection) -> None:
+        hear_line(connection)
+
+
+def test_a_dispatcher_that_wants_tls(invoke: Invoke) -> None:
+    """Where a connection is closed that is not encrypted, it may be for want of encryption."""
+    with LineServer([HangUp()]) as server:
+        name = f"{server.host}:{server.port}"
+        done = invoke("call", "web1", "echo", "--dispatcher", name)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "--tls" in done.stderr
 
 
 def test_show_tells_the_end(run: Run) -> None:

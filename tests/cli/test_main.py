@@ -1,10 +1,14 @@
 import json
 import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from holdfast import __version__
 from tests.cli.conftest import Execute, Invoke
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 WITHOUT = """
 import sys
@@ -61,6 +65,13 @@ def test_usage_errors(invoke: Invoke, arguments: tuple[str, ...]) -> None:
     assert "Error: " in result.stderr
 
 
+def test_a_command_that_is_misspelt(invoke: Invoke) -> None:
+    """The nearest command is named, where there is one."""
+    said = invoke("reqest", "GET", "/").stderr
+    assert "No such command 'reqest'. Did you mean 'request'?" in said
+    assert "Did you mean" not in invoke("xyz").stderr
+
+
 @pytest.mark.parametrize(
     ("package", "extra", "arguments"),
     [
@@ -83,6 +94,22 @@ def test_missing_extra(
     assert said.count("\n") == 1
     assert package in said
     assert f"pip install 'holdfast[{extra}]'" in said
+
+
+def test_demo_extra() -> None:
+    """The extra of the demo brings what all that it starts needs: jobs, blocks, their servers."""
+    extras = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["optional-dependencies"]
+
+    def packages(extra: str) -> set[str]:
+        found: set[str] = set()
+        for requirement in extras[extra]:
+            if inner := re.match(r"holdfast\[(.+)\]", requirement):
+                found.update(*(packages(name) for name in inner[1].split(",")))
+            else:
+                found.add(re.split(r"[\[<>=]", requirement)[0])
+        return found
+
+    assert packages("demo") >= packages("cli") | packages("jobs") | packages("blocks")
 
 
 def test_other_missing_packages_are_told_as_they_are(execute: Execute) -> None:

@@ -46,7 +46,7 @@ def test_some_variants_and_another_seed() -> None:
     chosen = scenario.chosen(["b"], seed=5)
     assert (list(chosen.variants), chosen.seed) == (["b"], 5)
     assert scenario.chosen() == scenario
-    with pytest.raises(ValueError, match="there is no variant 'c'; there are a, b"):
+    with pytest.raises(ValueError, match="there is no variant 'c'; there are 'a', 'b'"):
         scenario.chosen(["c"])
     with pytest.raises(ValueError, match="there is no variant 'c'; the scenario has none"):
         Scenario.from_dict({}).chosen(["c"])

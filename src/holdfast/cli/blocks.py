@@ -18,6 +18,7 @@ Exit status:
   0    all services answer
   1    some do not
   2    the command line is wrong
+  130  it was interrupted (Ctrl-C)
 """
 
 

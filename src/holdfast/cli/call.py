@@ -99,7 +99,8 @@ def call(
         "info": _json(info, "--info"),
     }
     with caller_of(**where) as caller:
-        job = _submitted(caller, host, procedure, positional, named, options)
+        secure = any(where[name] for name in ("tls", "ca", "cert"))
+        job = _submitted(caller, host, procedure, positional, named, options, secure)
         if detach:
             click.echo(json.dumps({"job": job.id()}) if as_json else job.id())
             return
@@ -172,6 +173,7 @@ def _submitted(
     positional: list[Any],
     named: dict[str, Any],
     options: dict[str, Any],
+    secure: bool,
 ) -> RemoteCall:
     """Submit the job, or exit."""
     from holdfast.cli.following import FAILED, complain
@@ -186,6 +188,8 @@ def _submitted(
         complain(str(error))
         if isinstance(error, CommunicationError) and error.sent and error.job_id is not None:
             complain(f"it may have been submitted all the same, as job {error.job_id}")
+            if not secure and not isinstance(error, TimeoutError):
+                complain("if the dispatcher wants TLS: give --tls, or --ca FILE")
         sys.exit(FAILED)
     except KeyboardInterrupt:
         complain("interrupted; it is not known whether the job was submitted")

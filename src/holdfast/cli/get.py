@@ -55,8 +55,9 @@ def get(
     from holdfast.blocks.files import Files
     from holdfast.console.blocks import count, size_text
 
+    remedy = "" if overwrite else "--overwrite replaces other files that are in the way"
     resume = "what is there is not fetched again when the same command is given"
-    with ending(resume):
+    with ending(resume, remedy):
         with client_of(**where) as client, transfer("get") as shown:
             done = Files(client).get(
                 locator,

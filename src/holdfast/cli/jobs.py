@@ -20,11 +20,18 @@ __all__ = ["jobs"]
 EPILOG = """\b
 Exit status:
   0    done
-  1    the dispatcher cannot be reached, or refuses, or there was nothing to cancel
+  1    the dispatcher cannot be reached, or refuses{cancel}
   2    the command line is wrong
-  3-5  follow: as the job ended, see `holdfast call --help`
-  130  it was interrupted (Ctrl-C); jobs go on
+{follow}  130  it was interrupted (Ctrl-C); jobs go on
 """
+
+_CANCEL = ", or one of the jobs neither waited nor ran"
+_FOLLOW = "  3-5  as the job ended, see `holdfast call --help`\n"
+
+
+def _epilog(cancel: str = "", follow: str = "") -> str:
+    return EPILOG.format(cancel=cancel, follow=follow)
+
 
 AS_JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: one object a line, for programs."
@@ -43,7 +50,10 @@ def _refused(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 NOT_FOR_CLIENTS = click.option("--dispatcher", hidden=True, expose_value=False, callback=_refused)
 
 
-@click.group(epilog=EPILOG, short_help="List, show, follow, cancel and prune jobs.")
+@click.group(
+    epilog=_epilog(_CANCEL, _FOLLOW.replace("as the", "follow: as the")),
+    short_help="List, show, follow, cancel and prune jobs.",
+)
 def jobs() -> None:
     """List, show, follow, cancel and prune the jobs of a dispatcher.
 
@@ -52,18 +62,18 @@ def jobs() -> None:
     """
 
 
-@jobs.command(name="list", epilog=EPILOG, short_help="List jobs.")
+@jobs.command(name="list", epilog=_epilog(), short_help="List jobs.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Those that have ended, too.")
 @AS_JSON
 @CONTROL
 @NOT_FOR_CLIENTS
 def list_jobs(everything: bool, as_json: bool, control: Path | None) -> None:
-    """List the jobs that wait or run, from the oldest on.
+    """List the jobs that wait or run, from the oldest on, with their queues.
 
     For the dispatcher's administrator, on its own machine: clients know the jobs that they have
     submitted, by their ids.
     """
-    found = _asked(control, "list", {"all": everything, "queue": True})
+    found = _asked(control, "list", {"all": everything, "queue": True, "end": True})
     if as_json:
         for job in found:
             click.echo(encode(job), nl=False)
@@ -74,7 +84,7 @@ def list_jobs(everything: bool, as_json: bool, control: Path | None) -> None:
     output().print(jobs_table(list(found)))
 
 
-@jobs.command(epilog=EPILOG, short_help="Tell all about a job.")
+@jobs.command(epilog=_epilog(), short_help="Tell all about a job.")
 @click.argument("job_id", metavar="JOB")
 @AS_JSON
 @dispatcher_options
@@ -115,7 +125,9 @@ def show(job_id: str, as_json: bool, **where: Any) -> None:
     output().print(job_table(about))
 
 
-@jobs.command(epilog=EPILOG, short_help="Print what a job streams, and its result.")
+@jobs.command(
+    epilog=_epilog(follow=_FOLLOW), short_help="Print what a job streams, and its result."
+)
 @click.argument("job_id", metavar="JOB")
 @click.option(
     "--since",
@@ -144,7 +156,7 @@ def follow(job_id: str, since: int | None, recent: int | None, as_json: bool, **
     sys.exit(status)
 
 
-@jobs.command(epilog=EPILOG, short_help="Cancel jobs.")
+@jobs.command(epilog=_epilog(_CANCEL), short_help="Cancel jobs.")
 @click.argument("job_ids", metavar="JOB…", nargs=-1, required=True)
 @AS_JSON
 @dispatcher_options
@@ -172,7 +184,7 @@ def cancel(job_ids: Sequence[str], as_json: bool, **where: Any) -> None:
     sys.exit(0 if every else 1)
 
 
-@jobs.command(epilog=EPILOG, short_help="Forget jobs that ended long ago.")
+@jobs.command(epilog=_epilog(), short_help="Forget jobs that ended long ago.")
 @click.option(
     "--age",
     type=click.FloatRange(min=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,8 +103,11 @@ def client_of(services: Sequence[str], retries: int) -> Iterator[KeepClient]:
 
 
 @contextmanager
-def ending(resume: str) -> Iterator[None]:
-    """End the command when it fails, or is interrupted: then say how to go on."""
+def ending(resume: str, remedy: str = "") -> Iterator[None]:
+    """End the command when it fails, or is interrupted: then say how to go on.
+
+    ``remedy``: what helps against files that cannot be stored, or restored.
+    """
     from holdfast.blocks import ArgumentError
     from holdfast.cli.following import FAILED, complain
     from holdfast.errors import HoldfastError
@@ -116,10 +120,26 @@ def ending(resume: str) -> Iterator[None]:
         if isinstance(error, BrokenPipeError):
             raise  # whoever read the output has enough; click ends the command
         complain(str(error))
+        if hint := _hint(error, remedy):
+            complain(hint)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         complain(f"interrupted; {resume}")
         sys.exit(INTERRUPTED)
+
+
+def _hint(error: Exception, remedy: str) -> str:
+    """Return what may help, if something does."""
+    from holdfast.blocks.errors import HttpError, KeepRequestError
+    from holdfast.blocks.files import FilesError
+
+    if isinstance(error, FilesError) and ", since " in error.message:  # others no option mends
+        return remedy
+    if isinstance(error, KeepRequestError) and not os.environ.get("ARVADOS_API_TOKEN"):
+        answers = error.request_errors().values()
+        if any(isinstance(one, HttpError) and one.status_code == 401 for one in answers):
+            return "the token is taken from ARVADOS_API_TOKEN, which is not set"
+    return ""
 
 
 def transfer(doing: str) -> Transfer:

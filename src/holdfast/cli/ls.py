@@ -17,6 +17,7 @@ Exit status:
   0    done
   1    the manifest cannot be read, or it is none
   2    the command line is wrong
+  130  it was interrupted (Ctrl-C)
 """
 
 

@@ -100,7 +100,7 @@ def put(
     from holdfast.console.blocks import count, size_text
 
     resume = "what is stored is not sent again when the same command is given"
-    with ending(resume):
+    with ending(resume, "" if skip else "--skip leaves out what cannot be stored"):
         with client_of(**where) as client:
             services = " ".join(one.root for one in client.build_services_list())
             journal = journal_path(client.core.token, services, paths)

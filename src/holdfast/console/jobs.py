@@ -26,27 +26,38 @@ _SHORT = 40
 
 _STYLES = {"waiting": "yellow", "running": "green", "ended": "", "never ran": "dim"}
 
+#: What a list says of ended jobs, by the kinds of their ends, and how.
+_ENDS = {
+    "result": Text("ok"),
+    "exception": Text("raised", "red"),
+    "error": Text("error", "red"),
+    "cancelled": Text("cancelled", "yellow"),
+}
+
 
 def jobs_table(jobs: Sequence[dict[str, Any]]) -> RenderableType:
-    """Return a table of listed jobs, from the oldest on."""
+    """Return a table of listed jobs, from the oldest on; with queues, if one of them is in one."""
     if not jobs:
         return Text("no jobs", "dim")
     table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("job", no_wrap=True)  # to be copied
-    for name in ("host", "procedure", "arguments"):
+    queues = any(job["queue"] is not None for job in jobs)
+    for name in ("host", "procedure", "arguments", *(("queue",) if queues else ())):
         table.add_column(name, overflow="fold")
     table.add_column("state")
     table.add_column("submitted")
     table.add_column("ran", justify="right")
     now = time.time()
     for job in jobs:
-        call, times, state = job["call"], job["time"], state_of(job["time"])
+        call, times = job["call"], job["time"]
+        queue = "" if job["queue"] is None else _shortened(_json(job["queue"]))
         table.add_row(
             printable(job["job"]),
             printable(call["host"]),
             printable(call["procedure"]),
             _shortened(_json(call["arguments"])),
-            Text(state, _STYLES[state]),
+            *((queue,) if queues else ()),
+            _state(times, job["end"]),
             _moment(times["submit"]),
             _span(times["start"], times["end"], now),
         )
@@ -97,6 +108,11 @@ def state_of(times: dict[str, Any]) -> str:
     if times["end"] is not None:
         return "ended" if times["start"] is not None else "never ran"
     return "running" if times["start"] is not None else "waiting"
+
+
+def _state(times: dict[str, Any], end: str | None) -> Text:
+    state = state_of(times)
+    return _ENDS[end] if state == "ended" and end in _ENDS else Text(state, _STYLES[state])
 
 
 def _json(value: Any) -> str:

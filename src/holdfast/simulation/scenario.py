@@ -223,7 +223,7 @@ class Scenario:
         """
         for name in names:
             if name not in self.variants:
-                named = ", ".join(filter(None, self.variants))
+                named = ", ".join(repr(one) for one in self.variants if one)
                 there = f"there are {named}" if named else "the scenario has none"
                 raise ValueError(f"there is no variant {name!r}; {there}")
         variants = {name: self.variants[name] for name in names} if names else self.variants

@@ -179,6 +179,15 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
         read(tmp_path / "absent")
 
 
+def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no configuration yet, it is told what writes one."""
+    path = tmp_path / "absent"
+    assert main(["-c", str(path)], "holdfast agent") == 1
+    said = capsys.readouterr().err
+    assert f"{path}: No such file" in said
+    assert "holdfast agent --init DIR" in said
+
+
 def test_certificate_that_is_none(make_daemon: StartDaemon) -> None:
     """A certificate that cannot be used is refused."""
     daemon = make_daemon()

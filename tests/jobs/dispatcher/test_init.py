@@ -37,6 +37,15 @@ def test_init(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert config.read_bytes() == before
 
 
+def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no configuration yet, it is told what writes one."""
+    path = tmp_path / "absent"
+    assert main(["start", "--config", str(path)], "holdfast dispatcher") == 1
+    said = capsys.readouterr().err
+    assert f"{path}: No such file" in said
+    assert "holdfast dispatcher init DIR" in said
+
+
 def test_options_exist(tmp_path: Path) -> None:
     """What is commented out is an option; numbers and addresses are those that hold anyway."""
     main(["init", str(tmp_path / "new")])

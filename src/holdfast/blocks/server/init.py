@@ -27,8 +27,10 @@ port = {{port}}  # 0: the system picks one, and the service says which
 
 [access]
 # Signs the locators of what is stored, so that only who has stored or was given a block can read
-# it. All services of a cluster need the same. Without it everyone reads what they know the hash of.
-signing_key = "{{signing_key}}"
+# it; without it, whoever has a token reads what they know the hash of. Signatures expire, and the
+# locators with them: this is for clusters where something signs them anew, as Arvados does, and
+# not for those where locators are to be kept. All services of a cluster need the same.
+# To sign, add: signing_key = "{{signing_key}}"
 # signature_ttl = {DEFAULT.signature_ttl}  # how long signatures hold; blocks younger than this stay
 # For those who keep the cluster in order: index, trash, pull, DELETE. Also the same everywhere.
 system_token = "{{system_token}}"
@@ -101,7 +103,8 @@ def init(path: Path, folders: Sequence[Path], address: str, port: int) -> str:
     return (
         f"Written: {path}\n"
         f"Clients need this token, of which only the hash was written:\n"
-        f"  ARVADOS_API_TOKEN={token}"
+        f"  ARVADOS_API_TOKEN={token}\n"
+        f"The other services of the cluster need the same keys: copy the file to them."
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.jobs.agent import logs
-from holdfast.jobs.agent.config import Config, ConfigError, read
+from holdfast.jobs.agent.config import Config, ConfigError, NoConfig, read
 from holdfast.jobs.agent.daemon import Pidfile, Ready, to_background
 from holdfast.jobs.agent.parent import LoadError
 from holdfast.jobs.agent.service import Service
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "harpd") -> int:
             return 0
         return _run(options)
     except (ConfigError, LoadError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        begin = f"; write one by {prog} --init DIR" if isinstance(error, NoConfig) else ""
+        print(f"{prog}: {error}{begin}", file=sys.stderr)
         return 1
 
 
@@ -49,7 +50,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         epilog="SIGHUP reloads procedures, users, limits and the certificate; SIGTERM stops.",
     )
     add = parser.add_argument
-    add("-c", "--config", type=Path, default=CONFIG, metavar="FILE", help=f"default: {CONFIG}")
+    add(
+        "-c",
+        "--config",
+        type=Path,
+        default=CONFIG,
+        metavar="FILE",
+        help=f"default: {CONFIG}; --init writes one",
+    )
     add(
         "-r",
         "--procedures",

@@ -11,11 +11,15 @@ from typing import Any
 
 from holdfast.jobs.messages import HOST_PORT, REPLY_LIMIT, REQUEST_LIMIT
 
-__all__ = ["Config", "ConfigError", "Limits", "Network", "library", "read"]
+__all__ = ["Config", "ConfigError", "Limits", "Network", "NoConfig", "library", "read"]
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text says what is wrong, and where."""
+
+
+class NoConfig(ConfigError):
+    """There is no configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,13 @@ class Config:
 
 def read(path: Path) -> Config:
     """Return the configuration in a file; raises ConfigError."""
+    yaml = library("yaml", "PyYAML")
     try:
         text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise NoConfig(f"{path}: {_reason(error)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {_reason(error)}") from None
-    yaml = library("yaml", "PyYAML")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:

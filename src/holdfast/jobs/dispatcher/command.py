@@ -53,7 +53,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="The dispatcher of remote procedures.")
     parser.set_defaults(prog=prog)
     parser.add_argument(
-        "--socket", type=Path, default=SOCKET, help="the control socket (%(default)s)"
+        "--socket",
+        type=Path,
+        default=SOCKET,
+        metavar="PATH",
+        help="the control socket; default: %(default)s",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -61,23 +65,39 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
 
     begin = add("init", "write a configuration to begin with")
-    begin.add_argument("directory", type=Path, metavar="DIR")
+    begin.add_argument("directory", type=Path, metavar="DIR", help="where; made if need be")
     start = add("start", "start a dispatcher, in the foreground")
-    start.add_argument("-c", "--config", type=Path, default=CONFIG, help="(%(default)s)")
-    start.add_argument("-p", "--pidfile", type=Path, help="write the process id there")
+    start.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        default=CONFIG,
+        metavar="FILE",
+        help="default: %(default)s; `init` writes one",
+    )
+    start.add_argument(
+        "-p", "--pidfile", type=Path, metavar="FILE", help="write the process id there"
+    )
     start.add_argument("-t", "--test", action="store_true", help="check the configuration only")
     status = add("status", "tell whether a dispatcher runs")
     status.add_argument("--wait", action="store_true", help="wait until it does")
-    status.add_argument("--timeout", type=_number, help="how long to wait, in seconds")
+    status.add_argument(
+        "--timeout", type=_number, metavar="SECONDS", help="how long to wait; default: for ever"
+    )
     stop = add("stop", "let the running jobs end, then stop")
-    stop.add_argument("--timeout", type=_number, help="how long they may take, in seconds")
+    stop.add_argument(
+        "--timeout",
+        type=_number,
+        metavar="SECONDS",
+        help="how long they may take; default: stop_timeout of the configuration",
+    )
     stop.add_argument("--print-pid", action="store_true", help="print the process id")
     add("reload", "read the configuration again")
     listing = add("list", "list jobs that have not ended")
     listing.add_argument("--all", action="store_true", help="those that have, too")
     listing.add_argument("--queue", action="store_true", help="show their queues")
-    add("info", "tell everything about a job").add_argument("job")
-    add("cancel", "cancel a job").add_argument("job")
+    for name, text in (("info", "tell everything about a job"), ("cancel", "cancel a job")):
+        add(name, text).add_argument("job", metavar="ID", help="the job's id")
     queue = add("queue-list", "list the queues, or the jobs of one")
     queue.add_argument("queue", nargs="?", type=_object, help="the queue's name, a JSON object")
     queue = add("queue-cancel", "cancel all jobs of a queue")
@@ -85,10 +105,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("hosts-list", "list the hosts of the registry")
     add("hosts-refresh", "refresh the registry of hosts now")
     prune = add("prune-jobs", "forget jobs that ended long ago")
-    prune.add_argument("--age", type=_number, default=30, help="in days (%(default)s)")
+    prune.add_argument(
+        "--age", type=_number, default=30, metavar="DAYS", help="how long; default: %(default)s"
+    )
     add("reopen-logs", "open the log file again")
-    token = add("new-token", "make a token, and the table for the configuration")
-    token.add_argument("name", help="whose token it is to be")
+    token = add("new-token", "make a token, and print the table of tokens_file that allows it")
+    token.add_argument("name", metavar="NAME", help="whose token it is to be")
     return parser
 
 
@@ -167,6 +189,8 @@ def _start(arguments: argparse.Namespace) -> int:
         logs.configure(config.log_file, config.log_level)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(service, arguments))
+    except configuration.NoConfig as error:
+        raise CommandFailed(f"{error}; write one by {arguments.prog} init DIR") from None
     except (configuration.ConfigError, StoreError, OSError) as error:
         raise CommandFailed(str(error)) from None
     return 0

@@ -82,11 +82,14 @@ class Commands:
         yield encode({"reloaded": True})
 
     async def list(self, fields: Fields) -> AsyncGenerator[bytes, None]:
-        """List jobs: those without an end, or all."""
+        """List jobs: those without an end, or all; with queues, and the kinds of their ends."""
         everything, queue = fields.flag("all", False), fields.flag("queue", False)
+        end = fields.flag("end", False)
         fields.end()
         async for record in self._records(everything):
             extra = b',"queue":%b' % (record.queue or b"null") if queue else b""
+            if end:
+                extra += b',"end":%b' % _kind(record.end)
             yield self._listed(record, extra)
 
     async def info(self, fields: Fields) -> AsyncGenerator[bytes, None]:
@@ -189,6 +192,11 @@ class Commands:
             times,
             extra,
         )
+
+
+def _kind(end: bytes | None) -> bytes:
+    """Return the kind of an end message, which is the only name in it: a result may be long."""
+    return b"null" if end is None else end[1 : end.index(b'"', 2) + 1]
 
 
 def _key(name: dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 from holdfast.jobs.dispatcher.rules import Rule
 
-__all__ = ["Config", "ConfigError", "Listen", "load", "parse"]
+__all__ = ["Config", "ConfigError", "Listen", "NoConfig", "load", "parse"]
 
 #: Where things are unless told otherwise.
 DIRECTORY = Path("/var/lib/harpcallerd")
@@ -18,6 +18,10 @@ DIRECTORY = Path("/var/lib/harpcallerd")
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message says where and why."""
+
+
+class NoConfig(ConfigError):
+    """There is no configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ def load(path: Path) -> Config:
     """Read a configuration; raise ConfigError where it cannot be used."""
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NoConfig(f"{path}: No such file or directory") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot read the configuration {path}: {reason}") from None
