@@ -148,6 +148,7 @@ class Trial:
         return [event.time for event in self.events if event.kind in kinds]
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(data=st.data(), policy=policies)
 def test_every_call_ends_in_time_and_gives_everything_back(
@@ -171,6 +172,7 @@ def test_every_call_ends_in_time_and_gives_everything_back(
         assert endpoint.breaker is None or endpoint.breaker._probing == 0
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(data=st.data(), budget=budgets, hedge=st.none() | hedges)
 def test_retries_and_hedges_never_exceed_the_budget(

@@ -125,6 +125,7 @@ def test_any_answer_of_a_dispatcher(
         test(face=Face(kind))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["blocking", "asyncio"])
 @QUIET
 @given(answer=ANSWERS)
