@@ -69,7 +69,7 @@ def test_what_ends_in_time_is_left_alone(runner: asyncio.Runner) -> None:
             async with Expiry(until):
                 raise own
         assert caught.value is own
-        async with Expiry(monotonic() + 0.05):
+        async with Expiry(monotonic() + 10):
             with pytest.raises(TimeoutError):  # the loop turns past the first ones
                 async with Expiry(until + 0.01):
                     await never()

@@ -89,7 +89,7 @@ def test_errors_tell_what_was_tried(
 def test_a_host_recovers(face: Face, echo: EchoServer, fault_proxy: StartFaultProxy) -> None:
     """After any failure, the next call is as good as the first one."""
     proxy = fault_proxy(echo)
-    callers = calls_of(face, proxy.address, timeout=0.2)
+    callers = calls_of(face, proxy.address, timeout=0.6)
     for fault in FAULTS.values():
         proxy.switch(fault)
         errors = face.at_once([call for _, call in callers.values()])

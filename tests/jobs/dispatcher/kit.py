@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,12 @@ class Peer:
         return packets, message
 
     async def rest(self) -> bytes:
-        """Return everything up to the end of the connection."""
-        return await self._reader.read()
+        """Return everything up to the end of the connection, which may be a reset."""
+        data = bytearray()
+        with suppress(ConnectionResetError):
+            while piece := await self._reader.read(1 << 16):
+                data += piece
+        return bytes(data)
 
     def close(self) -> None:
         """Close the connection."""
