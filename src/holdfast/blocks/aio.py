@@ -9,11 +9,10 @@ from holdfast.blocks.base import KeepBase, checked_method, local_locator, signat
 from holdfast.blocks.locators import KeepLocator
 from holdfast.blocks.prefetch import THREADS, failed
 from holdfast.drivers import asyncio as asyncio_driver
+from holdfast.lifetimes import AsyncClosing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
-    from types import TracebackType
-    from typing import Self
 
     from holdfast import ops
     from holdfast.blocks.base import Driver
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncKeepClient"]
 
 
-class AsyncKeepClient(KeepBase):
+class AsyncKeepClient(KeepBase, AsyncClosing):
     """Stores blocks on Keep services, and reads them, in an event loop.
 
     Arguments, methods and errors are those of `KeepClient`; what blocks (the API object, a cache
@@ -168,14 +167,3 @@ class AsyncKeepClient(KeepBase):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._core.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()

@@ -9,11 +9,10 @@ from holdfast.blocks.base import KeepBase, checked_method, local_locator, signat
 from holdfast.blocks.locators import KeepLocator
 from holdfast.blocks.prefetch import THREADS, Prefetch
 from holdfast.drivers import blocking
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
-    from typing import Self
 
     from holdfast import ops
     from holdfast.blocks.base import Driver
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["KeepClient"]
 
 
-class KeepClient(KeepBase):
+class KeepClient(KeepBase, Closing):
     """Stores blocks on Keep services, and reads them; safe to share among threads.
 
     ``api_client``: an API object that lists the services: its
@@ -173,17 +172,6 @@ class KeepClient(KeepBase):
         """Close the kept connections, and wait for blocks that come in the background."""
         self._prefetch.stop()
         self._core.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _ahead(this: weakref.ref[KeepClient], locator: str) -> None:

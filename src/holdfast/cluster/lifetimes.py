@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+from holdfast import lifetimes
 
+if TYPE_CHECKING:
     from holdfast.cluster.core import ClusterCore
 
 __all__ = ["AsyncClosing", "Closing"]
 
 
-class Closing:
+class Closing(lifetimes.Closing):
     """Closes in blocking programs, and at the end of ``with``."""
 
     _core: ClusterCore
@@ -22,19 +21,8 @@ class Closing:
         """Close the kept connections."""
         self._core.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AsyncClosing:
+class AsyncClosing(lifetimes.AsyncClosing):
     """Closes in an event loop, and at the end of ``async with``."""
 
     _core: ClusterCore
@@ -42,14 +30,3 @@ class AsyncClosing:
     async def aclose(self) -> None:
         """Close the kept connections."""
         self._core.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()

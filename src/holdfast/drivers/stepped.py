@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.drivers.strands import Task
 from holdfast.drivers.turns import Turns
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
-    from typing import Self
 
     from holdfast import ops
 
@@ -35,7 +34,7 @@ __all__ = ["Stepper", "Task"]
 T = TypeVar("T")
 
 
-class Stepper:
+class Stepper(Closing):
     """Runs programs, one non-blocking turn at each `service`. Belongs to one thread.
 
     ``clock`` returns the time, in seconds, by which deadlines are meant and sleeps end; ``random``
@@ -105,14 +104,3 @@ class Stepper:
     def close(self) -> None:
         """Cancel what is in progress, and give everything back."""
         self._turns.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

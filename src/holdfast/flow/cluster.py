@@ -24,11 +24,10 @@ from holdfast.flow.requesting import Requester
 from holdfast.flow.responses import Response, attrify
 from holdfast.flow.targets import quoted, take_apart
 from holdfast.http.headers import Headers
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
-    from types import TracebackType
-    from typing import Self
 
     from holdfast.cluster.clients import Options
     from holdfast.cluster.core import ClusterCore
@@ -75,7 +74,7 @@ class _Clock:
         self._ahead = now - source()
 
 
-class ClusterClient:
+class ClusterClient(Closing):
     """Hosts that are called as one, by a client that never blocks.
 
     Its owner calls `service` again and again. ``hosts``, ``policy`` and all ``options`` (such as
@@ -172,17 +171,6 @@ class ClusterClient:
         self._stepper.close()
         self._cluster.close()
         self._opened = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def listen(self, listener: Listener) -> None:
         """Have a function called with each `holdfast.policy.Event`, where it happens."""

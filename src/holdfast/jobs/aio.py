@@ -11,16 +11,15 @@ from holdfast.jobs.aio_groups import AsyncGroup
 from holdfast.jobs.asking import ask_anything
 from holdfast.jobs.caller import BaseCaller
 from holdfast.jobs.remote import refuse_dunder
+from holdfast.lifetimes import AsyncClosing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Self
 
 __all__ = ["AsyncHarpCaller"]
 
 
-class AsyncHarpCaller(BaseCaller):
+class AsyncHarpCaller(BaseCaller, AsyncClosing):
     """A dispatcher, or several; any other attribute is a server that procedures are called on.
 
     For one event loop. Use it as an asynchronous context manager, or `aclose` it. Its arguments
@@ -55,14 +54,3 @@ class AsyncHarpCaller(BaseCaller):
     async def aclose(self) -> None:
         """Close the kept connections."""
         self._core.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()

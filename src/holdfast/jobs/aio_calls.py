@@ -14,9 +14,9 @@ from holdfast.jobs.remote import (
     BaseServer,
     refuse_dunder,
 )
+from holdfast.lifetimes import AsyncClosing
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["AsyncRemoteCall", "AsyncRemoteProcedure", "AsyncRemoteServer"]
@@ -45,7 +45,7 @@ class AsyncRemoteProcedure(BaseProcedure):
 class AsyncRemoteCall(BaseCall):
     """A job; see `RemoteCall`. Iterators over its packets are asynchronous."""
 
-    class StreamIterator(BaseIterator):
+    class StreamIterator(BaseIterator, AsyncClosing):
         """An asynchronous iterator over a job's packets; see `RemoteCall.StreamIterator`.
 
         The stream is asked for at the first packet, or by ``async with``.
@@ -77,14 +77,6 @@ class AsyncRemoteCall(BaseCall):
         async def __aenter__(self) -> Self:
             await run(self._following.begin())
             return self
-
-        async def __aexit__(
-            self,
-            kind: type[BaseException] | None,
-            error: BaseException | None,
-            traceback: TracebackType | None,
-        ) -> None:
-            await self.aclose()
 
     async def cancel(self) -> bool:
         """Cancel the job; see `RemoteCall.cancel`."""

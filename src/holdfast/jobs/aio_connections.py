@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.drivers import asyncio as asyncio_driver
 from holdfast.jobs.connections import BaseConnection, BaseSSLConnection
+from holdfast.lifetimes import AsyncClosing
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["AsyncJSONConnection", "AsyncJSONSSLConnection"]
 
 
-class AsyncJSONConnection(BaseConnection):
+class AsyncJSONConnection(BaseConnection, AsyncClosing):
     """A TCP connection, reading and writing JSON lines; see `JSONConnection`.
 
     It is to be connected first, by `connect` or ``async with``.
@@ -40,14 +40,6 @@ class AsyncJSONConnection(BaseConnection):
         if self._link.lines is None:
             await self.connect()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class AsyncJSONSSLConnection(BaseSSLConnection, AsyncJSONConnection):

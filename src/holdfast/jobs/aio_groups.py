@@ -10,9 +10,9 @@ from holdfast.jobs.aio_calls import AsyncRemoteCall
 from holdfast.jobs.asking import arguments_of
 from holdfast.jobs.groups import BaseGroup, BaseGroupProcedure, Outcome, Run
 from holdfast.jobs.remote import refuse_dunder
+from holdfast.lifetimes import AsyncClosing
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["AsyncGroup", "AsyncGroupProcedure", "AsyncGroupResults"]
@@ -37,7 +37,7 @@ class AsyncGroupProcedure(BaseGroupProcedure):
         return AsyncGroupResults(self._group, self._name, arguments_of(args, kwargs))
 
 
-class AsyncGroupResults:
+class AsyncGroupResults(AsyncClosing):
     """An asynchronous iterator over `Outcome` triples, in the order in which jobs end."""
 
     def __init__(
@@ -74,17 +74,6 @@ class AsyncGroupResults:
         self._over = True
         self._task.cancel()
         await asyncio.wait([self._task])
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __del__(self) -> None:
         if "_task" in self.__dict__ and not self._task.done() and not self._loop.is_closed():

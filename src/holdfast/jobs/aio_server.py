@@ -10,6 +10,7 @@ from holdfast.jobs.host_calls import HostCall
 from holdfast.jobs.remote import refuse_dunder
 from holdfast.jobs.results import Result
 from holdfast.jobs.server import BaseHarpProcedure, BaseHarpServer
+from holdfast.lifetimes import AsyncClosing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -79,7 +80,7 @@ class _Values(AsyncIterator[Any]):
         self._close()
 
 
-class AsyncHarpStreamIterator:
+class AsyncHarpStreamIterator(AsyncClosing):
     """An asynchronous iterator over what a procedure streams; see `HarpStreamIterator`."""
 
     def __init__(self, orig_iterator: AsyncIterator[Any]) -> None:
@@ -96,14 +97,3 @@ class AsyncHarpStreamIterator:
         close = getattr(self._iterator, "aclose", None)
         if close is not None:
             await close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()

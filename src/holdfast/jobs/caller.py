@@ -18,11 +18,11 @@ from holdfast.jobs.groups import Group
 from holdfast.jobs.messages import DISPATCHER_PORT, REPLY_LIMIT
 from holdfast.jobs.places import CAFile
 from holdfast.jobs.remote import refuse_dunder
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Self
 
     from holdfast.cluster.hosts import HostTypes
@@ -96,7 +96,7 @@ def _again(kind: type[BaseCaller], settings: dict[str, Any]) -> BaseCaller:
     return kind(**settings)
 
 
-class HarpCaller(BaseCaller):
+class HarpCaller(BaseCaller, Closing):
     """A dispatcher, or several; any other attribute is a server that procedures are called on.
 
     Safe to share among threads. Use it as a context manager, `close` it, or drop it.
@@ -158,14 +158,3 @@ class HarpCaller(BaseCaller):
     def close(self) -> None:
         """Close the kept connections."""
         self._core.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -14,9 +14,9 @@ from holdfast.jobs.remote import (
     BaseServer,
     refuse_dunder,
 )
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from holdfast.jobs.streams import StreamMode
@@ -57,7 +57,7 @@ class RemoteCall(BaseCall):
     not know, and CommunicationError.
     """
 
-    class StreamIterator(BaseIterator):
+    class StreamIterator(BaseIterator, Closing):
         """An iterator over a job's packets, and a context manager.
 
         ``conn``: a connection on which the stream was asked for. ``numbered``: whether it yields
@@ -87,17 +87,6 @@ class RemoteCall(BaseCall):
         def close(self) -> None:
             """End the iteration, and close the connection; the job goes on."""
             self._end()
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(
-            self,
-            kind: type[BaseException] | None,
-            error: BaseException | None,
-            traceback: TracebackType | None,
-        ) -> None:
-            self.close()
 
     def cancel(self) -> bool:
         """Cancel the job; returns whether it was still queued or running."""

@@ -15,11 +15,11 @@ from holdfast.jobs.exchanges import failed
 from holdfast.jobs.lines import Lines
 from holdfast.jobs.messages import REPLY_LIMIT
 from holdfast.jobs.places import CAFile, place, seconds
+from holdfast.lifetimes import Closing
 from holdfast.policy.deadline import inherited
 from holdfast.wire.jsonlines import WireError, encode
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from holdfast.http.tls import CertTypes
@@ -160,7 +160,7 @@ class BaseSSLConnection(BaseConnection):
         self._begin(link_of(host, port, True, ca_file, cert, connect_timeout, timeout, max_line))
 
 
-class JSONConnection(BaseConnection):
+class JSONConnection(BaseConnection, Closing):
     """A TCP connection, reading and writing JSON lines; a context manager.
 
     It is connected when it was made. ``connect_timeout`` and ``timeout``: seconds for connecting,
@@ -187,17 +187,6 @@ class JSONConnection(BaseConnection):
     def close(self) -> None:
         """Close the connection."""
         self._link.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class JSONSSLConnection(BaseSSLConnection, JSONConnection):

@@ -11,6 +11,7 @@ from holdfast.jobs.messages import HOST_PORT, REPLY_LIMIT
 from holdfast.jobs.places import CAFile
 from holdfast.jobs.remote import name_of, refuse_dunder
 from holdfast.jobs.results import Result
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -143,7 +144,7 @@ class _Values(Iterator[Any]):
         self.close()
 
 
-class HarpStreamIterator:
+class HarpStreamIterator(Closing):
     """An iterator over what a procedure streams, and a context manager.
 
     ``orig_iterator``: the iterator that it wraps. It yields values of JSON, and last a `Result`.
@@ -164,14 +165,3 @@ class HarpStreamIterator:
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
 
 from holdfast.errors import InvalidRequest
+from holdfast.lifetimes import Closing
 from holdfast.policy.checks import at_least, not_negative
 from holdfast.telemetry.lines import lines_of, packed
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+    pass
 
 __all__ = ["UDP"]
 
@@ -36,7 +36,7 @@ MAX_PENDING = 10_000
 LOOK_UP_AFTER = 60.0
 
 
-class UDP:
+class UDP(Closing):
     """A sender of metrics to a statsd server, which never blocks and never fails its caller.
 
     ``interval``: seconds for which metrics gather before they are sent, 0 for at once.
@@ -69,17 +69,6 @@ class UDP:
 
     def __repr__(self) -> str:
         return f"UDP({self.host!r}, {self.port})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def dropped(self) -> int:

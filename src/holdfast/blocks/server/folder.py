@@ -256,15 +256,13 @@ class FolderVolume:
     def install(self, md5sum: str, name: str, fd: int) -> None:
         """Make a complete file the block of its hash: for the writer."""
         with failures(self.path, md5sum), self._folder(md5sum, make=True) as folder:
-            if self._fsync:
-                os.fsync(fd)
+            sync(fd, self._fsync)
             try:
                 with self._locked(md5sum, folder):
                     os.rename(name, md5sum, src_dir_fd=self._root, dst_dir_fd=folder)
             except BlockMissing:
                 os.rename(name, md5sum, src_dir_fd=self._root, dst_dir_fd=folder)
-            if self._fsync:
-                os.fsync(folder)
+            sync(folder, self._fsync)
 
     def discard(self, name: str) -> None:
         """Remove a file that is not to be a block: for the writer."""

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError, VolumeFull
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from holdfast.blocks.server.folder import FolderVolume
 
@@ -137,7 +137,7 @@ def files(name: str, root: int) -> Iterator[tuple[str, os.stat_result]]:
         os.close(folder)
 
 
-class Reader:
+class Reader(Closing):
     """An open block; see `BlockReader`."""
 
     def __init__(self, fd: int, once: bool) -> None:
@@ -145,15 +145,8 @@ class Reader:
         self._once = once
         self.size = os.fstat(fd).st_size
 
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         # Leave the memory to blocks that are asked for.
         if self._once and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -167,7 +160,7 @@ class Reader:
             raise VolumeError(f"cannot be read: {error.strerror}") from error
 
 
-class Writer:
+class Writer(Closing):
     """A block on its way in: a temporary file; see `BlockWriter`."""
 
     def __init__(self, volume: FolderVolume, md5sum: str, name: str, fd: int, size: int) -> None:
@@ -178,15 +171,8 @@ class Writer:
         self._expected = size
         self._committed = False
 
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file, and remove what was not committed."""
         self._volume.wrote(self._expected)
         os.close(self._fd)
         if not self._committed:

@@ -63,7 +63,7 @@ class Incoming:
                     await job
                 except (Refused, VolumeError):  # the first error is why we are here
                     pass
-        await self._workers.run(self._storing.__exit__, None, None, None)
+        await self._workers.run(self._storing.close)
 
     async def add(self, data: bytes) -> None:
         """Take the next bytes; return when more may come."""

@@ -18,10 +18,10 @@ from holdfast.blocks.server.volumes import (
     VolumeError,
     VolumeFull,
 )
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
 __all__ = ["MemoryVolume"]
 
@@ -147,41 +147,25 @@ class MemoryVolume:
         """Do nothing."""
 
 
-class _Reader:
+class _Reader(Closing):
     def __init__(self, data: bytes) -> None:
         self.size = len(data)
         self._file = BytesIO(data)
 
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def read(self, size: int) -> bytes:
         return self._file.read(size)
 
 
-class _Writer:
+class _Writer(Closing):
     def __init__(self, volume: MemoryVolume, md5sum: str) -> None:
         self._volume = volume
         self._md5sum = md5sum
         self._data = bytearray()
 
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._data.clear()
 
     def write(self, data: bytes | memoryview) -> None:

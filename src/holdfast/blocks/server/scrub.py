@@ -104,7 +104,7 @@ class Scrub:
                 self._metrics.scrubbed.inc(size)
                 await self._wait(size)
         finally:
-            await self._workers.run(reader.__exit__, None, None, None)
+            await self._workers.run(reader.close)
         self.blocks += 1
         if md5.hexdigest() == md5sum:
             self._mounts.clear(volume, md5sum)

@@ -88,7 +88,7 @@ class Sending:
                     await reading
                 except (Damaged, VolumeError):  # the first error counts
                     pass
-            await self._workers.run(reader.__exit__, None, None, None)
+            await self._workers.run(reader.close)
         # Nothing was sent: another copy may be right, or this one after all.
         await self.send(exchange, md5sum, size, headers)
 

@@ -14,10 +14,10 @@ from holdfast.blocks.locators import BLOCK
 from holdfast.blocks.server.reading import CHUNK, digest
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError, VolumeFull
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import TracebackType
 
     from holdfast.blocks.server.mounts import Mounts, Shortfall
     from holdfast.blocks.server.reading import Reading
@@ -28,7 +28,7 @@ __all__ = ["Storing"]
 logger = logging.getLogger("holdfast.blocks.server")
 
 
-class Storing:
+class Storing(Closing):
     """One block on its way to its volumes; a context manager that gives up what is not finished.
 
     ``size``: the most bytes it can have. ``classes``: the storage classes that it needs.
@@ -68,15 +68,8 @@ class Storing:
             return False
         return True
 
-    def __enter__(self) -> Storing:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Give up the copies that are not finished."""
         while self._copies:
             self._close(self._copies.pop())
 
@@ -260,9 +253,9 @@ class _Copy:
         self._close_reader()
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.__exit__(None, None, None)
+            writer.close()
 
     def _close_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            reader.__exit__(None, None, None)
+            reader.close()

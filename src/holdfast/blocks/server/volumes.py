@@ -76,6 +76,9 @@ class BlockReader(AbstractContextManager["BlockReader", None], Protocol):
     def read(self, size: int) -> bytes:
         """Return up to so many of the next bytes; fewer only at the end, and then none."""
 
+    def close(self) -> None:
+        """Close it; once."""
+
 
 class BlockWriter(AbstractContextManager["BlockWriter", None], Protocol):
     """A block on its way in, seen by nobody until `commit`.
@@ -88,6 +91,9 @@ class BlockWriter(AbstractContextManager["BlockWriter", None], Protocol):
 
     def commit(self) -> None:
         """Have the block stored, durably, at once and as a whole; replace one of that hash."""
+
+    def close(self) -> None:
+        """Give the block up, unless it was committed; once."""
 
 
 class Volume(Protocol):

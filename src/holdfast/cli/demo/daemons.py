@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from holdfast.cli.demo import procedures
 from holdfast.cli.demo.ports import ReservedPort
 from holdfast.cli.demo.servers import END_LIMIT, START_LIMIT, ServerFailed
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["Daemon", "Site", "site"]
@@ -28,7 +28,7 @@ __all__ = ["Daemon", "Site", "site"]
 USER = "dispatcher"
 
 
-class Daemon:
+class Daemon(Closing):
     """One daemon; it is up when it has said so, in a line with a pattern."""
 
     def __init__(self, name: str, arguments: Sequence[str], pattern: str) -> None:
@@ -102,14 +102,6 @@ class Daemon:
     def __enter__(self) -> Self:
         self.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Site:

@@ -9,11 +9,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from holdfast.cli.demo.ports import ReservedPort
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
 __all__ = ["ServerFailed", "ServerProcess", "started"]
 
@@ -26,7 +25,7 @@ class ServerFailed(Exception):
     """A server did not start."""
 
 
-class ServerProcess:
+class ServerProcess(Closing):
     """One server on loopback, on a port that stays its own while it is dead."""
 
     def __init__(self) -> None:
@@ -101,17 +100,6 @@ class ServerProcess:
         if self._process is not None:
             self._ended()
         self._reserved.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextlib.contextmanager
