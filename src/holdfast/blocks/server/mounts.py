@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from typing import TYPE_CHECKING, NamedTuple
+
+from holdfast.blocks.placement import weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -74,9 +75,7 @@ class Mounts:
             return list(self.volumes.values())
         order = sorted(
             self.volumes.values(),
-            key=lambda volume: hashlib.md5(
-                (md5sum + volume.uuid[-15:]).encode(), usedforsecurity=False
-            ).digest(),
+            key=lambda volume: weight(md5sum, volume.uuid),
             reverse=True,
         )
         if self._corrupt:

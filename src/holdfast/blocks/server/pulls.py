@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holdfast.blocks.locators import KeepLocator
 from holdfast.blocks.server.refusals import Refused
+from holdfast.blocks.server.worklist import Worklist
 
 if TYPE_CHECKING:
     from holdfast.blocks.server.access import Access
@@ -52,25 +52,15 @@ class Pulls:
         self._remotes = remotes
         self._access = access
         self._metrics = metrics
-        self._pending: list[PullRequest] = []
-        self._arrived = asyncio.Event()
-
-    def replace(self, requests: list[PullRequest]) -> None:
-        """Put a list in the place of the one that is left."""
-        self._pending = requests[::-1]
-        self._metrics.pending.labels("pull").set(len(requests))
-        self._arrived.set()
+        #: The list that was sent last.
+        self.requests: Worklist[PullRequest] = Worklist(metrics.pending.labels("pull"))
 
     async def work(self) -> None:
         """Work off the list, for ever."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._pending:
-                request = self._pending.pop()
-                self._metrics.pending.labels("pull").set(len(self._pending))
-                outcome = "success" if await self._carry_out(request) else "failure"
-                self._metrics.pulled.labels(outcome).inc()
+            request = await self.requests.next()
+            outcome = "success" if await self._carry_out(request) else "failure"
+            self._metrics.pulled.labels(outcome).inc()
 
     async def _carry_out(self, request: PullRequest) -> bool:
         volume = self._mounts.volumes.get(request.mount)

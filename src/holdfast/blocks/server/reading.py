@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from holdfast.blocks.receiving import md5
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError
 
@@ -40,7 +41,7 @@ INLINE = 16 * 1024
 
 def is_content(md5sum: str, data: bytes) -> bool:
     """Return whether bytes are what a hash says."""
-    return hashlib.md5(data, usedforsecurity=False).hexdigest() == md5sum
+    return md5(data) == md5sum
 
 
 def digest(reader: BlockReader) -> tuple[str, int]:
@@ -149,7 +150,7 @@ class Reading:
                 continue
             if reader.size == size:
                 return volume, reader
-            reader.__exit__(None, None, None)
+            reader.close()
         # None that is beyond doubt. When one of them is good nevertheless, it is clear from now on.
         self.check(md5sum, size)
         for volume in self._mounts.in_order(md5sum):

@@ -96,14 +96,14 @@ class _Others:
         service.access.check_system(_exchange(request).token)
         if not service.trash.enabled:
             raise Refused(405, "trash is off")
-        service.trash.replace(await _list(request, TrashRequest.of))
+        service.trash.requests.replace(await _list(request, TrashRequest.of))
         return Response()
 
     async def pull(self, request: Request) -> Response:
         """Take a list of blocks to be copied from elsewhere."""
         service = self._service()
         service.access.check_system(_exchange(request).token)
-        service.pulls.replace(await _list(request, PullRequest.of))
+        service.pulls.requests.replace(await _list(request, PullRequest.of))
         return Response()
 
     async def corrupt(self, request: Request) -> Response:

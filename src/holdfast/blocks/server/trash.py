@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.blocks.locators import KeepLocator
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.volumes import BlockMissing, BlockTooNew, VolumeError
+from holdfast.blocks.server.worklist import Worklist
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +72,8 @@ class Trash:
         self._lifetime = lifetime
         self._ttl = ttl
         self._now = now
-        self._pending: list[TrashRequest] = []
-        self._arrived = asyncio.Event()
+        #: The list that was sent last.
+        self.requests: Worklist[TrashRequest] = Worklist(metrics.pending.labels("trash"))
 
     def remove(self, volume: Volume, md5sum: str) -> None:
         """Remove a block from a volume; raises BlockTooNew and VolumeError."""
@@ -82,21 +83,10 @@ class Trash:
         self._mounts.clear(volume, md5sum)
         self._metrics.trashed.inc()
 
-    def replace(self, requests: list[TrashRequest]) -> None:
-        """Put a list in the place of the one that is left."""
-        self._pending = requests[::-1]
-        self._metrics.pending.labels("trash").set(len(requests))
-        self._arrived.set()
-
     async def work(self) -> None:
         """Work off the list, for ever."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._pending:
-                request = self._pending.pop()
-                self._metrics.pending.labels("trash").set(len(self._pending))
-                await self._workers.run(self._carry_out, request)
+            await self._workers.run(self._carry_out, await self.requests.next())
 
     def _carry_out(self, request: TrashRequest) -> None:
         for volume in self._mounts:
