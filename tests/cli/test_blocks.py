@@ -19,7 +19,8 @@ from rich.console import Console
 
 from holdfast.blocks.files import Progress
 from holdfast.console import transfers
-from holdfast.console.blocks import count, path_text, size_text
+from holdfast.console.blocks import path_text, size_text
+from holdfast.console.pieces import count
 from tests.blocks.client.clients import locator
 from tests.cli.conftest import COMMAND, LIMIT, Invoke, OnTerminal
 

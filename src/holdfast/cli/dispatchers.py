@@ -6,20 +6,19 @@ No message repeats a token.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from holdfast.cli.options import together
 
+if TYPE_CHECKING:
     from holdfast.jobs import HarpCaller
 
 __all__ = ["CONTROL", "caller_of", "control_of", "dispatcher_options"]
 
-F = TypeVar("F", bound="Callable[..., Any]")
-
-_OPTIONS = [
+#: The options, which a command takes as keywords, for `caller_of`.
+dispatcher_options = together(
     click.option(
         "--dispatcher",
         "dispatchers",
@@ -53,7 +52,7 @@ _OPTIONS = [
         metavar="FILE",
         help="The client's certificate and its key: a PEM file.",
     ),
-]
+)
 
 #: The option of the commands that only an administrator may give.
 CONTROL = click.option(
@@ -64,13 +63,6 @@ CONTROL = click.option(
     metavar="PATH",
     help="The dispatcher's control socket.  [default: /var/run/harpcallerd/control]",
 )
-
-
-def dispatcher_options(command: F) -> F:
-    """Add the options; a command takes them as keywords, for `caller_of`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def caller_of(

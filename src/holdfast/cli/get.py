@@ -53,7 +53,8 @@ def get(
     command again.
     """
     from holdfast.blocks.files import Files
-    from holdfast.console.blocks import count, size_text
+    from holdfast.console.blocks import size_text
+    from holdfast.console.pieces import count
 
     remedy = "" if overwrite else "--overwrite replaces other files that are in the way"
     resume = "what is there is not fetched again when the same command is given"

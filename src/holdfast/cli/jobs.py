@@ -201,12 +201,13 @@ def prune(age: float, as_json: bool, control: Path | None) -> None:
 
     For the dispatcher's administrator, on its own machine.
     """
+    from holdfast.console.pieces import count
+
     for answer in _asked(control, "prune-jobs", {"age": age}):
-        count = answer["pruned"]
         if as_json:
             click.echo(encode(answer), nl=False)
         else:
-            click.echo(f"{count:,} job{'' if count == 1 else 's'} forgotten")
+            click.echo(f"{count(answer['pruned'], 'job')} forgotten")
 
 
 def _asked(control: Path | None, command: str, options: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from holdfast.cli.commands import INTERRUPTED
+from holdfast.cli.options import together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from holdfast.blocks import KeepClient
     from holdfast.console.transfers import Transfer
 
 __all__ = ["AS_JSON", "COPIES", "PARALLEL", "client_of", "ending", "service_options", "transfer"]
-
-F = TypeVar("F", bound="Callable[..., Any]")
 
 #: The end of the help of each command.
 SERVICES = """\b
@@ -49,7 +48,8 @@ PARALLEL = click.option(
     help="How many blocks are under way at a time; each takes up to 64 MiB of memory.",
 )
 
-_OPTIONS = [
+#: The options, which a command takes as keywords, for `client_of`.
+service_options = together(
     click.option(
         "--service",
         "services",
@@ -65,14 +65,7 @@ _OPTIONS = [
         metavar="N",
         help="How often services that failed are asked again for a block.",
     ),
-]
-
-
-def service_options(command: F) -> F:
-    """Add the options; a command takes them as keywords, for `client_of`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+)
 
 
 @contextmanager

@@ -97,7 +97,8 @@ def put(
     from holdfast.blocks.files import Files
     from holdfast.blocks.files.journal import journal_path
     from holdfast.cli.following import complain
-    from holdfast.console.blocks import count, size_text
+    from holdfast.console.blocks import size_text
+    from holdfast.console.pieces import count
 
     resume = "what is stored is not sent again when the same command is given"
     with ending(resume, "" if skip else "--skip leaves out what cannot be stored"):

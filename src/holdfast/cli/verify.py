@@ -46,6 +46,7 @@ def verify(
     A service counts as one copy, also when it keeps several.
     """
     from holdfast.blocks.files import Files
+    from holdfast.blocks.segments import stripped
 
     with ending("what was repaired stays so"):
         with client_of(**where) as client, transfer("verify") as shown:
@@ -67,7 +68,7 @@ def verify(
                 },
                 "bad": [
                     {
-                        "locator": "+".join(block.locator.split("+")[:2]),
+                        "locator": stripped(block.locator),
                         "good": block.good,
                         "copies": {root: kind.value for root, kind in block.copies.items()},
                         "errors": block.errors,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from holdfast.console.consoles import printable
+from holdfast.console.pieces import new_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,7 @@ _HOST = re.compile(r"^(?:\S+:\d+|unix:\S+): ")
 
 def attempts_table(attempts: Iterable[Attempt]) -> Table:
     """Return a table with each attempt's number, endpoint, outcome and milliseconds."""
-    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+    table = new_table()
     table.add_column("attempt", justify="right")
     table.add_column("endpoint", overflow="fold")
     table.add_column("outcome", overflow="fold")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from holdfast.blocks.files import Copy
+from holdfast.blocks.segments import stripped
 from holdfast.console.consoles import printable
+from holdfast.console.pieces import count, new_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from holdfast.blocks.files import Block, ServiceStatus, Verified
 
-__all__ = ["count", "path_text", "services_table", "size_text", "verified_tables"]
+__all__ = ["path_text", "services_table", "size_text", "verified_tables"]
 
 #: How many blocks and files are named.
 _MOST = 20
@@ -44,30 +44,15 @@ def size_text(size: float) -> str:
     return f"{size / 1024:,.1f} TiB"
 
 
-def count(number: int, what: str) -> str:
-    """Return a number of things, in words."""
-    if number != 1:
-        what = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{number:,} {what}"
-
-
 def path_text(path: str) -> str:
     """Return a path in one line, as a terminal may show it."""
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return printable(text.replace("\r", "\\x0d").replace("\n", "\\x0a"))
 
 
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column(first, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
 def services_table(services: Iterable[ServiceStatus]) -> RenderableType:
     """Return a table of services and what they tell of themselves."""
-    table = _table("service", "state", "access", "free", "blocks", "mounts")
+    table = new_table("service", "state", "access", "free", "blocks", "mounts")
     for one in services:
         if one.error is not None:
             table.add_row(printable(one.url), Text("down", "bold red"))
@@ -87,7 +72,7 @@ def services_table(services: Iterable[ServiceStatus]) -> RenderableType:
 def verified_tables(verified: Verified) -> RenderableType:
     """Return the copies by service, what is wrong, and the verdict."""
     kinds = list(Copy)
-    table = _table("service", *(kind.value for kind in kinds))
+    table = new_table("service", *(kind.value for kind in kinds))
     for root, counts in verified.services.items():
         cells = [
             Text(f"{counts[kind]:,}", _STYLES[kind] if counts[kind] else "dim") for kind in kinds
@@ -107,7 +92,7 @@ def verified_tables(verified: Verified) -> RenderableType:
 
 
 def _block(block: Block, wanted: int) -> list[RenderableType]:
-    name = "+".join(block.locator.split("+")[:2])
+    name = stripped(block.locator)
     text = f"{name}: {block.good} good of {count(wanted, 'copy')}"
     lines: list[RenderableType] = [Text(text, "yellow" if block.good else "bold red")]
     for root, found in block.copies.items():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from holdfast.console.consoles import printable
 from holdfast.console.jsontext import coloured, laid_out
+from holdfast.console.pieces import new_table
 from holdfast.wire.jsonlines import encode
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def jobs_table(jobs: Sequence[dict[str, Any]]) -> RenderableType:
     """Return a table of listed jobs, from the oldest on; with queues, if one of them is in one."""
     if not jobs:
         return Text("no jobs", "dim")
-    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
+    table = new_table()
     table.add_column("job", no_wrap=True)  # to be copied
     queues = any(job["queue"] is not None for job in jobs)
     for name in ("host", "procedure", "arguments", *(("queue",) if queues else ())):

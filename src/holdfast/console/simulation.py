@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group
 from rich.measure import Measurement
 from rich.padding import Padding
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.console.consoles import printable
+from holdfast.console.pieces import new_table
 from holdfast.simulation.metrics import QUANTILES
 
 if TYPE_CHECKING:
@@ -58,24 +58,10 @@ def _step(duration: float, interval: float) -> float:
     return ceil(least / 3600) * 3600.0
 
 
-def _table(title: str | None = None) -> Table:
-    return Table(
-        box=box.HORIZONTALS,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 0, 0, 1),
-        title=Text(title, "bold", no_wrap=True, overflow="ellipsis") if title else None,
-        title_justify="left",
-    )
-
-
 def _phases(report: Report) -> Table:
     """Return a table of the phases, and in each of the variants."""
     several = len(report.outcomes) > 1
-    table = _table()
-    table.add_column("phase", overflow="fold")
-    for name in ("calls/s", *_COLUMNS):
-        table.add_column(name, justify="right")
+    table = new_table("phase", "calls/s", *_COLUMNS)
     names = dict.fromkeys(name for outcome in report.outcomes for name in outcome.phases)
     for name in names:
         rows = [
@@ -124,7 +110,7 @@ def _offered(outcome: Outcome, periods: Sequence[Period]) -> tuple[object, ...]:
 
 def _common(outcome: Outcome, periods: Sequence[Period], labels: dict[str, str]) -> Table:
     """Return the table of times, faults and load."""
-    table = _table(" " if outcome.name else None)
+    table = new_table(title=" " if outcome.name else None)
     table.add_column("from s", justify="right")
     table.add_column("", style="yellow")
     table.add_column("calls/s", justify="right")
@@ -137,7 +123,7 @@ def _common(outcome: Outcome, periods: Sequence[Period], labels: dict[str, str])
 def _one(outcome: Outcome, periods: Sequence[Period], columns: Sequence[str]) -> Table:
     """Return the table of one variant."""
     name = printable(outcome.name)
-    table = _table(name or None)
+    table = new_table(title=name or None)
     table.min_width = len(name)
     for column in columns:
         table.add_column(column, justify="right")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from holdfast.console.consoles import printable
+from holdfast.console.pieces import count, new_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,17 +53,9 @@ def report_tables(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _table(first: str, *columns: str) -> Table:
-    table = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
 def _figures(first: str, rows: Iterable[Figures], attempts: bool) -> Table:
     counts = ("calls", "attempts", "retries") if attempts else ("calls", "retries")
-    table = _table(first, *counts, "errors", "p50 ms", "p99 ms", "max ms")
+    table = new_table(first, *counts, "errors", "p50 ms", "p99 ms", "max ms")
     for row in rows:
         table.add_row(*_cells(row, attempts))
     return table
@@ -83,7 +75,7 @@ def _cells(row: Figures, attempts: bool) -> list[str | Text]:
 def _servers(report: Report) -> Table:
     """Return where the calls went: the killed one gets none, and then its share again."""
     phases = report.phases
-    table = _table("answered by", *(f"{phase.name}" for phase in phases), "")
+    table = new_table("answered by", *(f"{phase.name}" for phase in phases), "")
     table.columns[-1].justify = "left"
     for host in report.total.servers:
         killed = host == report.killed
@@ -114,7 +106,7 @@ def _dispatched(jobs: Dispatched) -> Text:
     gone = "its process is gone" if jobs.gone else "its process still runs"
     cancelled = "cancelled" if jobs.cancelled else "NOT cancelled"
     return Text(
-        f"{jobs.done:,} of {_count(jobs.jobs, 'job')} in a queue were done on {jobs.hosts} hosts, "
+        f"{jobs.done:,} of {count(jobs.jobs, 'job')} in a queue were done on {jobs.hosts} hosts, "
         f"{jobs.at_once} at once of {jobs.limit} allowed.\n"
         f"A stream was followed by {jobs.followers} clients while its dispatcher was killed "
         f"(SIGKILL):\n{jobs.packets:,} packets are recorded, {once}; it ended\n"
@@ -134,7 +126,7 @@ def _stored(stored: Stored) -> Text:
         f"put at {_rate(stored.bytes, stored.put_seconds)}; one service was killed and its folder "
         f"deleted;\nread back at {_rate(stored.bytes, stored.get_seconds)}: {stored.same:,} of "
         f"{stored.files:,} files are as they were.\n"
-        f"{stored.repaired:,} of {_count(stored.lost, 'lost copy', 'lost copies')} were restored: "
+        f"{stored.repaired:,} of {count(stored.lost, 'lost copy')} were restored: "
         f"each block has {stored.copies} {whole}.",
         "" if stored.ok else "red",
     )
@@ -146,9 +138,9 @@ def _rate(size: int, seconds: float) -> str:
 
 def _guarded(guarded: Guarded) -> list[RenderableType]:
     """Return what statsd received of the function's calls."""
-    table = _table("statsd received", "count")
-    for name, count in sorted(guarded.counts.items()):
-        table.add_row(name, f"{count:,}")
+    table = new_table("statsd received", "count")
+    for name, number in sorted(guarded.counts.items()):
+        table.add_row(name, f"{number:,}")
     return [
         Text(
             f"{guarded.calls:,} calls of a function under @fault_tolerant: "
@@ -169,8 +161,8 @@ def _share(phase: Figures, host: str) -> str:
 def _verdict(report: Report) -> Text:
     total = report.total
     text = Text(
-        f"{total.calls:,} calls, {_count(report.kills, 'kill')}, {total.attempts:,} attempts, "
-        f"{_count(total.retries, 'retry', 'retries')}, {_count(total.errors, 'error')} "
+        f"{total.calls:,} calls, {count(report.kills, 'kill')}, {total.attempts:,} attempts, "
+        f"{count(total.retries, 'retry')}, {count(total.errors, 'error')} "
         f"in {report.seconds:.1f} s\n"
     )
     if report.ok:
@@ -184,7 +176,3 @@ def _verdict(report: Report) -> Text:
     if not report.came_back:
         text.append("\nThe killed server was not called again by every client.", "yellow")
     return text
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
