@@ -10,9 +10,9 @@ Names are imported when they are used: who needs a part of this package does not
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from holdfast._lazy import on_use
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
@@ -142,14 +142,4 @@ _MODULES = {
     "deadline": "policy.deadline",
 }
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_use(globals(), _MODULES)

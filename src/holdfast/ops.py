@@ -185,6 +185,15 @@ class All(Operation):
         self.programs = programs
 
 
+def all_of(programs: Sequence[Program[T]]) -> Program[list[T]]:
+    """Run programs at the same time; return their results, or raise the first that is an error."""
+    results: list[Any] = yield All(programs)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
 class First(Operation):
     """Run programs at the same time until one returns: its index and its result.
 

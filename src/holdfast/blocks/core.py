@@ -156,12 +156,10 @@ class KeepCore:
         retries: int | None = None,
         request_id: str | None = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        cached: bool = True,
     ) -> Program[bytes]:
         """Return the blocks of one or more locators, with commas between, as one.
 
-        ``cached``: whether the cache may have them. Raises KeepReadError, ValueError.
+        Raises KeepReadError, ValueError.
         """
         if "," in text:
             parts = []
@@ -178,7 +176,7 @@ class KeepCore:
         if md5sum == EMPTY.md5sum and not locator.size:
             return b""
         data: bytes | None = None
-        if cached and not headers:
+        if not headers:
             if not self.cache.slow:
                 data = self.cache.get(md5sum)
             elif md5sum in self.cache:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from holdfast.blocks.service import KeepService
     from holdfast.ops import Program
 
-__all__ = ["Reading"]
+__all__ = ["ABSENT", "Reading"]
 
 #: Statuses that say that a service does not have the block.
-_ABSENT = frozenset({404, 410})
+ABSENT = frozenset({404, 410})
 
 
 class Reading(Operation["KeepService"]):
@@ -72,7 +72,7 @@ class Reading(Operation["KeepService"]):
         if not self.asked:
             text = f"failed to read {name}: no Keep service is available"
             return KeepReadError(text, request_id=self.request_id)
-        absent = [one.status in _ABSENT for one in self.asked.values()]
+        absent = [one.status in ABSENT for one in self.asked.values()]
         if all(absent):
             text = f"{name} not found"
             return NotFoundError(text, self.errors(), "service", self.request_id)

@@ -45,10 +45,7 @@ def write_all(
     if len(tasks) == 1:
         yield from _write_on(queue, write, tasks[0])
     elif tasks:
-        results = yield ops.All([_write_on(queue, write, task) for task in tasks])
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        yield from ops.all_of([_write_on(queue, write, task) for task in tasks])
 
 
 def _write_on(

@@ -9,8 +9,9 @@ Names are imported when they are used: the daemon, which imports this package, t
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from holdfast._lazy import on_use
 
 if TYPE_CHECKING:
     from holdfast.jobs.aio import AsyncHarpCaller
@@ -106,14 +107,4 @@ _MODULES = {
     "HarpStreamIterator": "server",
 }
 
-
-def __getattr__(name: str) -> Any:
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_use(globals(), _MODULES)

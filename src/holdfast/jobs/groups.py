@@ -29,10 +29,10 @@ from holdfast.jobs.asking import (
 from holdfast.jobs.calls import RemoteCall
 from holdfast.jobs.errors import HarpException, InvalidCall
 from holdfast.jobs.remote import BaseCall, name_of, options_of, refuse_dunder
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
     from typing import Self
 
     from holdfast.ops import Program
@@ -81,10 +81,8 @@ class Run:
         if isinstance(hosts, str):
             hosts = yield from find_hosts(self._core, hosts)
         left = iter(hosts)
-        results = yield ops.All([self._work(left) for _ in range(min(self._at_once, len(hosts)))])
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        at_once = min(self._at_once, len(hosts))
+        yield from ops.all_of([self._work(left) for _ in range(at_once)])
 
     def _work(self, left: Iterator[str]) -> Program[None]:
         for host in left:
@@ -153,7 +151,7 @@ class GroupProcedure(BaseGroupProcedure):
         return GroupResults(self._group, self._name, arguments_of(args, kwargs))
 
 
-class GroupResults:
+class GroupResults(Closing):
     """An iterator over `Outcome` triples, in the order in which jobs end; a context manager."""
 
     def __init__(
@@ -199,17 +197,6 @@ class GroupResults:
         self._over = True
         self._end()
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _run(

@@ -171,9 +171,7 @@ class Storing:
         if len(programs) == 1:
             yield from programs[0]
         else:
-            for result in (yield ops.All(programs)):
-                if isinstance(result, BaseException):
-                    raise result
+            yield from ops.all_of(programs)
         return asked
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast import ops
 from holdfast.blocks.files.status import answer, mounts_in
@@ -27,18 +27,14 @@ def distinct(core: KeepCore) -> Program[Services]:
     Of those that have one URL, or list the same volumes, the first one is taken. Who does not say
     what volumes it has is believed to have others.
     """
-    services = core.services.services
-    if services is None:
-        services = yield from core.services.known(inf)
+    services = yield from core.services.known(inf)
     if len(services.readable) < 2:
         return services
     fields = Fields(new_request_id())
-    listed: list[Any] = yield ops.All([_volumes(core, one, fields) for one in services.readable])
+    listed = yield from ops.all_of([_volumes(core, one, fields) for one in services.readable])
     seen: dict[object, Service] = {}
     same: set[Service] = set()
     for service, volumes in zip(services.readable, listed, strict=True):
-        if isinstance(volumes, BaseException):
-            raise volumes
         for name in filter(None, (service.root, volumes)):
             first = seen.setdefault(name, service)
             if first is not service and service not in same:

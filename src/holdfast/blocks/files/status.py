@@ -62,15 +62,9 @@ def status(client: KeepBase) -> Program[list[ServiceStatus]]:
     if client.local_store:
         raise ArgumentError("a local store has no services")
     core = client.core
-    services = core.services.services
-    if services is None:
-        services = yield from core.services.known(inf)
+    services = yield from core.services.known(inf)
     fields = Fields(new_request_id())
-    results: list[Any] = yield ops.All([_one(core, service, fields) for service in services.all])
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
+    return (yield from ops.all_of([_one(core, service, fields) for service in services.all]))
 
 
 def _one(core: KeepCore, service: Service, fields: Fields) -> Program[ServiceStatus]:

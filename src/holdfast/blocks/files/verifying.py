@@ -20,6 +20,7 @@ from holdfast.blocks.files.progress import Tally
 from holdfast.blocks.files.working import each
 from holdfast.blocks.locators import EMPTY, KeepLocator
 from holdfast.blocks.operation import PAUSES
+from holdfast.blocks.reading import ABSENT
 from holdfast.blocks.requests import Fields, new_request_id
 from holdfast.blocks.segments import stripped
 from holdfast.blocks.service import BadBlock
@@ -51,9 +52,8 @@ class Copy(Enum):
     REPAIRED = "repaired"
 
 
-#: What a service answers that has only a corrupt copy, and one that has none.
+#: What a service answers that has only a corrupt copy.
 _CORRUPT = frozenset({502})
-_ABSENT = frozenset({404, 410})
 
 
 class Block(NamedTuple):
@@ -194,7 +194,7 @@ class _Verifying:
 def _kind(one: KeepService) -> Copy:
     if one.error is None:
         return Copy.GOOD
-    if one.status in _ABSENT:
+    if one.status in ABSENT:
         return Copy.ABSENT
     if one.status in _CORRUPT or isinstance(one.error, BadBlock):
         return Copy.CORRUPT

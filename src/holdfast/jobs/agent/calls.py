@@ -17,7 +17,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.jobs.agent.output import Output
-from holdfast.jobs.agent.replies import ACKNOWLEDGED, ending, kind_of
+from holdfast.jobs.agent.records import ACKNOWLEDGED
+from holdfast.jobs.agent.replies import ending, kind_of
 from holdfast.jobs.messages import host_error
 from holdfast.wire.jsonlines import encode
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from holdfast.jobs.agent.accounts import become
 from holdfast.jobs.agent.failures import close, exception_line, throw_into
 from holdfast.jobs.agent.loading import Offer
+from holdfast.jobs.agent.records import ACKNOWLEDGED, ACKNOWLEDGED_STREAM
 from holdfast.jobs.procedures import Procedure, ProcedureCancelled, ProcedureTimeout
 from holdfast.jobs.results import Result
 from holdfast.wire.jsonlines import WireError, encode
@@ -44,8 +45,6 @@ REPEAT = 0.1
 #: More than the interpreter waits for until it specialises what it runs.
 REHEARSALS = 20
 
-ACKNOWLEDGED = b'{"harp":1,"stream_result":false}\n'
-ACKNOWLEDGED_STREAM = b'{"harp":1,"stream_result":true}\n'
 NO_RESULT = b'{"result":null}\n'
 
 #: Bytes of a request that are read at once: as many as Python has ready for small objects.

@@ -1,7 +1,8 @@
-"""What the daemon and the parent of its calls say to each other, through one Unix socket.
+"""What the daemon, the parent of its calls and their processes say to each other.
 
-A record is a letter and two numbers, ordinarily a process and something about it. The parent's
-first is followed by text. File descriptors travel beside the records that they belong to.
+The parent and the daemon send records through one Unix socket. A record is a letter and two
+numbers, ordinarily a process and something about it. The parent's first is followed by text. File
+descriptors travel beside the records that they belong to.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from struct import Struct
 
 __all__ = [
+    "ACKNOWLEDGED",
+    "ACKNOWLEDGED_STREAM",
     "ASK",
     "END",
     "EXITED",
@@ -36,3 +39,7 @@ NOT_LOADED = b"N"  # the file of procedures is broken; that many bytes of text f
 SPARE = b"S"  # a process that waits for its call; with its three pipes
 FORK_FAILED = b"!"  # the number is errno
 EXITED = b"X"  # how a process ended, as `os.waitpid` has it
+
+# From the process of a call: the first line that its caller gets.
+ACKNOWLEDGED = b'{"harp":1,"stream_result":false}\n'
+ACKNOWLEDGED_STREAM = b'{"harp":1,"stream_result":true}\n'

@@ -5,14 +5,11 @@ from __future__ import annotations
 from holdfast.jobs.messages import Invalid, parse_end
 from holdfast.wire.jsonlines import WireError, decode
 
-__all__ = ["ACKNOWLEDGED", "ending", "kind_of"]
+__all__ = ["ending", "kind_of"]
 
 _RESULT = b'{"result":'
 _STREAM = b'{"stream":'
 _ACKNOWLEDGEMENT = b'{"harp":1,"stream_result":'
-
-#: The acknowledgement of a procedure that does not stream.
-ACKNOWLEDGED = b'{"harp":1,"stream_result":false}\n'
 
 
 def ending(data: bytes) -> int:
