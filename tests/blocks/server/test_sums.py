@@ -79,14 +79,14 @@ def test_other_copy(tmp_path: Path) -> None:
 def test_those_read_last_are_kept() -> None:
     """What is known has a limit, and what was asked for longest ago goes first."""
     sums = Sums(most=4)
-    sums.learn("a", array("I", [1, 2]))
-    sums.learn("b", array("I", [3]))
+    sums.learn("a", array("Q", [1, 2]))
+    sums.learn("b", array("Q", [3]))
     assert sums.get("a") is not None
-    sums.learn("c", array("I", [4, 5]))
-    assert (sums.get("a"), sums.get("b")) == (array("I", [1, 2]), None)
-    sums.learn("a", array("I", [1, 2]))
+    sums.learn("c", array("Q", [4, 5]))
+    assert (sums.get("a"), sums.get("b")) == (array("Q", [1, 2]), None)
+    sums.learn("a", array("Q", [1, 2]))
     sums.forget("c")
     sums.forget("c")
     assert len(sums) == 1
-    sums.learn("d", array("I", range(5)))
+    sums.learn("d", array("Q", range(5)))
     assert len(sums) == 0

@@ -7,14 +7,13 @@ all of the hash is right, so that a corrupt block never goes out as a complete o
 from __future__ import annotations
 
 import hashlib
-import zlib
 from array import array
 from collections import deque
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.server.reading import CHUNK
 from holdfast.blocks.server.refusals import Refused
-from holdfast.blocks.server.sums import Damaged, Sums, checked
+from holdfast.blocks.server.sums import Damaged, Sums, checked, sum_of
 from holdfast.blocks.server.volumes import VolumeError
 from holdfast.blocks.server.workers import Lane
 
@@ -101,7 +100,7 @@ class _ByHash:
         self._reader = reader
         self._md5sum = md5sum
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._sums = array("I")
+        self._sums = array("Q")
         self._lane = Lane(workers)
         self._hashing: deque[Job[None]] = deque()
 
@@ -119,13 +118,13 @@ class _ByHash:
             await self._hashing.popleft()
 
     async def finish(self, part: bytes) -> array[int] | None:
-        """Return the CRCs of all parts, None when the block is not what its hash says."""
+        """Return the sums of all parts, None when the block is not what its hash says."""
         await self._lane.run(self._hash, part)
         return self._sums if self._md5.hexdigest() == self._md5sum else None
 
     def _hash(self, part: bytes) -> None:
         self._md5.update(part)
-        self._sums.append(zlib.crc32(part))
+        self._sums.append(sum_of(part))
 
 
 class _BySums:
