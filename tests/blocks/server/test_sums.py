@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from holdfast.blocks.server.folder import FolderVolume
-from holdfast.blocks.server.reading import CHUNK
+from holdfast.blocks.server.parts import CHUNK, LARGEST, MEMORY, Parts
 from holdfast.blocks.server.sums import Sums
 from tests.blocks.server.services import QUIET, Running, locator, md5, read_answer, running
 from tests.blocks.server.test_corruption import corrupt, flip
 
-SIZE = 5 * CHUNK + 17
+SIZE = 2 * LARGEST + CHUNK + 17
 
 
 def test_right(service: Running) -> None:
@@ -26,22 +26,23 @@ def test_right(service: Running) -> None:
         assert service.get(locator(data)).body == data
 
 
-@pytest.mark.parametrize("part", range(6))
-def test_no_damaged_part_is_sent(service: Running, folder: Path, part: int) -> None:
+@pytest.mark.parametrize("chunk", [0, 1, 3, 4, 7, 8, 9])
+def test_no_damaged_part_is_sent(service: Running, folder: Path, chunk: int) -> None:
     """Of a block that was damaged since, only parts before the damage leave the service."""
     data = os.urandom(SIZE)
     service.put(data)
     assert service.get(locator(data)).body == data
-    flip(folder, data, part * CHUNK + 16)
+    flip(folder, data, chunk * CHUNK + 16)
     with service.socket() as sock:
         sock.sendall(f"GET /{locator(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         head, body = read_answer(sock)
-    if part == 0:
+    before = chunk * CHUNK // LARGEST * LARGEST
+    if not before:
         assert head.startswith(b"HTTP/1.1 502 ")
     else:
         assert head.startswith(b"HTTP/1.1 200 ")
         assert body == data[: len(body)]
-        assert len(body) <= part * CHUNK
+        assert len(body) <= before
     assert corrupt(service) == [md5(data)]
     assert service.get(locator(data)).status == 502
     # It is mended, and found to be.
@@ -74,6 +75,22 @@ def test_other_copy(tmp_path: Path) -> None:
         for _ in range(2):
             assert service.get(locator(data)).body == data
         assert corrupt(service) == [md5(data)]
+
+
+def test_parts_fit_into_memory() -> None:
+    """The more transfers are under way, the smaller are their parts, down to a chunk."""
+    parts = Parts()
+    sizes = []
+    for transfers in range(1, 101):
+        parts.begin()
+        sizes.append(parts.size)
+        assert sizes[-1] % CHUNK == 0
+        assert sizes[-1] == CHUNK or 3 * transfers * sizes[-1] <= MEMORY
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-1]) == (LARGEST, CHUNK)
+    for _ in range(99):
+        parts.end()
+    assert parts.size == LARGEST
 
 
 def test_those_read_last_are_kept() -> None:

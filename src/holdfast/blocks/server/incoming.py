@@ -11,7 +11,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.locators import BLOCK
-from holdfast.blocks.server.reading import CHUNK
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.volumes import VolumeError
 from holdfast.blocks.server.workers import Lane
@@ -39,6 +38,7 @@ class Incoming:
         self._hashing = Lane(workers)
         self._writing = Lane(workers)
         self._md5 = hashlib.md5(usedforsecurity=False)
+        self._parts = workers.parts
         self._pieces: list[bytes] = []
         self._held = 0
         self._jobs: deque[tuple[Job[None], Job[None]]] = deque()
@@ -48,6 +48,7 @@ class Incoming:
     async def __aenter__(self) -> Incoming:
         if not await self._workers.run(self._storing.open):
             raise self._storing.refusal()
+        self._parts.begin()
         return self
 
     async def __aexit__(
@@ -63,6 +64,7 @@ class Incoming:
                     await job
                 except (Refused, VolumeError):  # the first error is why we are here
                     pass
+        self._parts.end()
         await self._workers.run(self._storing.close)
 
     async def add(self, data: bytes) -> None:
@@ -72,7 +74,7 @@ class Incoming:
         self.size += len(data)
         if self.size > BLOCK:
             raise Refused(413, "a block has at most 64 MiB")
-        if self._held >= CHUNK:
+        if self._held >= self._parts.size:
             self._hand_over()
             await self._settle(1)
 

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from holdfast.blocks.receiving import md5
+from holdfast.blocks.server.parts import CHUNK
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError
 
@@ -23,15 +24,12 @@ if TYPE_CHECKING:
     from holdfast.blocks.server.mounts import Mounts
     from holdfast.blocks.server.volumes import BlockReader, Volume
 
-__all__ = ["CHUNK", "INLINE", "WHOLE", "Reading", "digest", "is_content"]
+__all__ = ["INLINE", "WHOLE", "Reading", "digest", "is_content"]
 
 T = TypeVar("T")
 
 logger = logging.getLogger("holdfast.blocks.server")
 
-#: How much of a large block is read, or gathered to be written, at a time, in bytes. Of each
-#: transfer three such parts are in memory.
-CHUNK = 512 * 1024
 #: The largest block that is read and checked as a whole before it is sent, in bytes.
 WHOLE = 1024 * 1024
 #: The largest block that is read on the event loop when it is in memory: reading and hashing

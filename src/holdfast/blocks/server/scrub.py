@@ -9,7 +9,7 @@ import random
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from holdfast.blocks.server.reading import CHUNK
+from holdfast.blocks.server.parts import CHUNK
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError
 
 if TYPE_CHECKING:

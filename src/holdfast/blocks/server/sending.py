@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from holdfast.blocks.server.reading import CHUNK
+from holdfast.blocks.server.parts import CHUNK
 from holdfast.blocks.server.refusals import Refused
-from holdfast.blocks.server.sums import Damaged, Sums, checked, sum_of
+from holdfast.blocks.server.sums import Damaged, Sums, checked, sums_of
 from holdfast.blocks.server.volumes import VolumeError
 from holdfast.blocks.server.workers import Lane
 
@@ -52,6 +53,7 @@ class Sending:
         else:
             check = _BySums(self._workers, reader, known)
         reading: Job[bytes] | None = None
+        self._workers.parts.begin()
         try:
             part = await check.read()
             await exchange.start(200, [(b"content-length", b"%d" % size), *headers])
@@ -87,6 +89,7 @@ class Sending:
                     await reading
                 except (Damaged, VolumeError):  # the first error counts
                     pass
+            self._workers.parts.end()
             await self._workers.run(reader.close)
         # Nothing was sent: another copy may be right, or this one after all.
         await self.send(exchange, md5sum, size, headers)
@@ -106,7 +109,7 @@ class _ByHash:
 
     def read(self) -> Job[bytes]:
         """Read the next part."""
-        return self._workers.run(self._reader.read, CHUNK)
+        return self._workers.run(self._reader.read, self._workers.parts.size)
 
     def begin(self, part: bytes) -> None:
         """Hash a part after those before it."""
@@ -118,13 +121,13 @@ class _ByHash:
             await self._hashing.popleft()
 
     async def finish(self, part: bytes) -> array[int] | None:
-        """Return the sums of all parts, None when the block is not what its hash says."""
+        """Return the sums of all chunks, None when the block is not what its hash says."""
         await self._lane.run(self._hash, part)
         return self._sums if self._md5.hexdigest() == self._md5sum else None
 
     def _hash(self, part: bytes) -> None:
         self._md5.update(part)
-        self._sums.append(sum_of(part))
+        self._sums.extend(sums_of(part))
 
 
 class _BySums:
@@ -137,7 +140,8 @@ class _BySums:
         self._left = iter(sums)
 
     def read(self) -> Job[bytes]:
-        return self._workers.run(checked, self._reader, CHUNK, next(self._left, -1))
+        wanted = list(islice(self._left, self._workers.parts.size // CHUNK))
+        return self._workers.run(checked, self._reader, wanted)
 
     def begin(self, part: bytes) -> None:
         pass

@@ -11,7 +11,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.locators import BLOCK
-from holdfast.blocks.server.reading import CHUNK, digest
+from holdfast.blocks.server.parts import CHUNK
+from holdfast.blocks.server.reading import digest
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError, VolumeFull
 from holdfast.lifetimes import Closing

@@ -2,7 +2,7 @@
 
 Taking the MD5 of a block takes longer than all else that is done to send it. XXH3 takes a tenth of
 that and is enough to tell whether bytes on a disk are still those whose MD5 was right: it overlooks
-one damage in 2**64, in each part by itself and before the part is sent. Against somebody who forges
+one damage in 2**64, in each chunk by itself and before it is sent. Against somebody who forges
 a block it is no help; the client's own MD5 is.
 
 A hash always stands for the same content, so what is known of it holds for every copy, and for
@@ -17,27 +17,25 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh3_64_intdigest
 
+from holdfast.blocks.server.parts import CHUNK
+
 if TYPE_CHECKING:
     from holdfast.blocks.server.volumes import BlockReader
 
-__all__ = ["Damaged", "Sums", "checked", "sum_of"]
+__all__ = ["Damaged", "Sums", "checked", "sums_of"]
 
-#: Of how many parts the sum is kept, eight bytes each: of 2 TiB of blocks.
+#: Of how many chunks the sum is kept, eight bytes each: of 2 TiB of blocks.
 MOST = 4 << 20
 
 
-#: The sum of a part.
-sum_of = xxh3_64_intdigest
-
-
 class Damaged(Exception):
-    """A part of a block is not what it was."""
+    """A chunk of a block is not what it was."""
 
 
 class Sums:
-    """The sums of the parts of blocks, of those that were read last. For the event loop alone.
+    """The sums of the chunks of blocks, of those that were read last. For the event loop alone.
 
-    ``most``: of how many parts.
+    ``most``: of how many chunks.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -49,7 +47,7 @@ class Sums:
         return len(self._sums)
 
     def get(self, md5sum: str) -> array[int] | None:
-        """Return the sums of a block's parts, None when they are not known."""
+        """Return the sums of a block's chunks, None when they are not known."""
         sums = self._sums.get(md5sum)
         if sums is not None:
             self._sums.move_to_end(md5sum)
@@ -70,9 +68,17 @@ class Sums:
             self._held -= len(sums)
 
 
-def checked(reader: BlockReader, size: int, wanted: int) -> bytes:
-    """Return the next part of a block; raises Damaged when it has another sum."""
-    data = reader.read(size)
-    if sum_of(data) != wanted:
+def sums_of(part: bytes) -> list[int]:
+    """Return the sums of a part's chunks."""
+    if len(part) <= CHUNK:
+        return [xxh3_64_intdigest(part)]
+    with memoryview(part) as view:
+        return [xxh3_64_intdigest(view[at : at + CHUNK]) for at in range(0, len(view), CHUNK)]
+
+
+def checked(reader: BlockReader, wanted: list[int]) -> bytes:
+    """Return as many of the next chunks as have sums; raises Damaged when they have others."""
+    data = reader.read(len(wanted) * CHUNK)
+    if sums_of(data) != wanted:
         raise Damaged
     return data

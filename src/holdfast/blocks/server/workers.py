@@ -8,6 +8,8 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from holdfast.blocks.server.parts import Parts
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,6 +45,8 @@ class Workers:
         self._done: deque[tuple[Job[Any], Any, BaseException | None]] = deque()
         self._woken = False
         self._closed = False
+        #: How much of a block is worth a hop.
+        self.parts = Parts()
 
     def run(self, function: Callable[..., T], *args: Any) -> Job[T]:
         """Have a function run on a thread; return the future of its result."""
