@@ -68,7 +68,7 @@ class Body:
     shared = False
 
     def pieces(self) -> Program[Pieces]:
-        """Start from the beginning; only called again when ``replayable``."""
+        """Start from the beginning; only called again when ``replayable``, and not of bytes."""
         raise NotImplementedError
 
     @property
@@ -98,14 +98,6 @@ class BytesBody(Body):
     def replayable(self) -> bool:
         """Always."""
         return True
-
-    def pieces(self) -> Program[Pieces]:
-        """Cut it, so that each piece can have its time limit."""
-        yield from ()
-        view = memoryview(self.data)
-        return _IteratorPieces(
-            iter([view[at : at + _PIECE] for at in range(0, len(view), _PIECE)]).__next__
-        )
 
 
 class FileBody(Body):

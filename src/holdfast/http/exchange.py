@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.errors import HoldfastError, InvalidRequest, NetworkError, TooSlow, Truncated
-from holdfast.http.bodies import BytesBody, SourceError
+from holdfast.errors import HoldfastError, NetworkError, Truncated
 from holdfast.http.connections import RECEIVE
 from holdfast.http.failures import translated
-from holdfast.http.pace import Pace
 from holdfast.http.readers import BodyReader
 from holdfast.http.responses import Response
-from holdfast.wire.http1 import LAST_CHUNK, WireError, encode_chunk
+from holdfast.http.sending import next_wait, send_body
+from holdfast.wire.http1 import WireError
 
 if TYPE_CHECKING:
-    from holdfast.http.bodies import Body
     from holdfast.http.connections import Connection
     from holdfast.http.limits import Timeout
     from holdfast.http.pools import ConnectionPool
@@ -132,71 +130,18 @@ def send_request(
     """
     data, body = request.whole(pool.prefix, pool.defaults)
     try:
-        yield from connection.send(data, _next_wait(pool, request.timeout, deadline))
+        yield from connection.send(data, next_wait(pool, request.timeout, deadline))
         if body is not None:
             if request.expect_continue and not (
                 yield from _may_continue(connection, pool, deadline)
             ):
                 return BrokenPipeError("it did not want the body")
-            yield from _send_body(connection, pool, body, request.timeout, deadline)
+            yield from send_body(connection, pool, body, request.timeout, deadline)
     except (TimeoutError, HoldfastError):
         raise
     except ConnectionError as error:
         return error
     return None
-
-
-def _send_body(
-    connection: Connection, pool: ConnectionPool, body: Body, timeout: Timeout, deadline: float
-) -> Program[None]:
-    if isinstance(body, BytesBody) and timeout.read is None:
-        yield from connection.send(body.data, deadline)
-        return
-    pieces = yield from body.pieces()
-    left = body.length
-    pace = None if timeout.interval is None else Pace.of(timeout)
-    waited = 0.0
-    while True:
-        try:
-            piece = yield from pieces.next(deadline)
-        except SourceError as failed:
-            if isinstance(failed.error, TimeoutError) and pool.clock() >= deadline:
-                raise TimeoutError from failed.error
-            raise
-        if piece is None:
-            break
-        if left is not None:
-            if len(piece) > left:
-                raise InvalidRequest("the file to send has grown since the request was made")
-            left -= len(piece)
-        data = encode_chunk(piece) if left is None else piece
-        if pace is None:
-            if data:
-                yield from connection.send(data, _next_wait(pool, timeout, deadline))
-        elif data:
-            began = pool.clock()
-            until = began + pace.until - waited
-            try:
-                yield from connection.send(data, min(until, _next_wait(pool, timeout, deadline)))
-            except TimeoutError:
-                if pool.clock() < until:
-                    raise
-                raise TooSlow(
-                    f"it took the body slower than {timeout.min_bandwidth:g} bytes/s"
-                ) from None
-            waited += pool.clock() - began
-            pace.moved(len(data), waited)
-        if left == 0:
-            return
-    if left is None:
-        yield from connection.send(LAST_CHUNK, _next_wait(pool, timeout, deadline))
-    elif left:
-        raise InvalidRequest("the file to send is shorter than when the request was made")
-
-
-def _next_wait(pool: ConnectionPool, timeout: Timeout, deadline: float) -> float:
-    """Return until when to wait for the peer now."""
-    return deadline if timeout.read is None else min(deadline, pool.clock() + timeout.read)
 
 
 def _may_continue(connection: Connection, pool: ConnectionPool, deadline: float) -> Program[bool]:
@@ -234,7 +179,7 @@ def receive_head(
     if parser.pipelined:
         parser.feed(b"")  # it may be there already
     while parser.message is None:
-        until = _next_wait(pool, timeout, deadline)
+        until = next_wait(pool, timeout, deadline)
         try:
             if connection.tls is None:
                 operation = connection.receiving
