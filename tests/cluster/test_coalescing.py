@@ -226,7 +226,7 @@ def test_threads_share_a_request() -> None:
         assert flights is not None
         with ThreadPoolExecutor(count) as threads:
             futures = [threads.submit(cluster.get, "/slow") for _ in range(count)]
-            while sum(len(f.waiting) for f in list(flights._flights.values())) < count - 1:
+            while sum(len(f.waiting or ()) for f in list(flights._flights.values())) < count - 1:
                 waiting.acquire(timeout=0.001)
             server.gate.set()
             responses = [future.result(30) for future in futures]

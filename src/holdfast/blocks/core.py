@@ -188,27 +188,25 @@ class KeepCore:
         times = self.retries if retries is None else retries_of(retries)
         if headers:
             return (yield from self._fetch(locator, times, request_id, headers))
-        return (yield from self._shared(locator, times, request_id))
-
-    def _shared(self, locator: KeepLocator, retries: int, request_id: str | None) -> Program[bytes]:
-        """Fetch a block, or wait for whoever fetches it already."""
-
-        def fetch() -> Program[bytes | _Failed]:
-            try:
-                return (yield from self._fetch(locator, retries, request_id, None))
-            except KeepRequestError as error:
-                return _Failed(error, str(locator))
-
+        # Fetched already, perhaps, for somebody else.
         deadline = inf if OUTER.get() is None else inherited(self.clock)
-        while True:
-            result, shared = yield from self._flights.share(locator.md5sum, fetch, deadline)
-            if not isinstance(result, _Failed):
-                return result
-            if not shared:
-                raise result.error
-            if result.text == str(locator):
-                raise result.copy()
+        while (flight := self._flights.begin(md5sum)) is None:
+            other = yield from self._flights.wait(md5sum, deadline)
+            if other is None:
+                continue
+            if not isinstance(other.result, _Failed):
+                return other.result  # type: ignore[no-any-return]
+            if other.result.text == text:
+                raise other.result.copy()
             # It had other hints, or another signature: that says nothing of this one.
+        with flight:
+            try:
+                data = yield from self._fetch(locator, times, request_id, None)
+            except KeepRequestError as error:
+                flight.land(_Failed(error, text))
+                raise
+            flight.land(data)
+            return data
 
     def _fetch(
         self,

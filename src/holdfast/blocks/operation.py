@@ -50,8 +50,12 @@ class Operation(Generic[T]):
     ) -> None:
         self.core = core
         self.retries = retries
-        self.request_id = request_id or core.request_id() or new_request_id()
-        self.fields = Fields(self.request_id, headers)
+        request_id = request_id or core.request_id()
+        if request_id or headers:
+            self.request_id = request_id or new_request_id()
+            self.fields = Fields(self.request_id, headers)
+        else:
+            self.request_id, self.fields = Fields.new()
         #: The services that were asked, by their URLs, in the order of their first turns.
         self.asked: dict[str, KeepService] = {}
         #: Who may be asked, in order, by the present list.

@@ -24,9 +24,15 @@ _CLUSTER = len("K@xxxxx")
 _UUID = len("K@xxxxx-xxxxx-xxxxxxxxxxxxxxx")
 
 
+#: To copy it is quicker than to make one.
+_NEW = hashlib.md5(usedforsecurity=False)
+
+
 def weight(md5sum: str, uuid: str) -> str:
     """Return the weight of a service for a block, as hexadecimal digits: the heaviest is first."""
-    return hashlib.md5(f"{md5sum}{uuid[-15:]}".encode(), usedforsecurity=False).hexdigest()
+    md5 = _NEW.copy()
+    md5.update(f"{md5sum}{uuid[-15:]}".encode())
+    return md5.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +95,6 @@ class Services:
 def _by_weight(md5sum: str, services: tuple[Service, ...]) -> Sequence[Service]:
     if len(services) < 2:
         return services
-    return sorted(services, key=lambda one: weight(md5sum, one.uuid), reverse=True)
+    weights = [weight(md5sum, one.uuid) for one in services]
+    order = sorted(range(len(services)), key=weights.__getitem__, reverse=True)
+    return [services[index] for index in order]

@@ -50,10 +50,6 @@ ANSWER = 1 << 16
 _CLASS = re.compile(r"[!-+\--<>-~]+")
 
 
-#: The ids of `new_request_id`.
-_OURS = re.compile(r"req-[0-9a-f]{20}")
-
-
 def new_request_id() -> str:
     """Return an id for the requests of one operation: ``req-`` and 20 digits."""
     return f"req-{random.getrandbits(80):020x}"
@@ -70,12 +66,7 @@ class Fields:
     def __init__(self, request_id: str = "", headers: Mapping[str, str] | None = None) -> None:
         #: The names of headers that may stand for default ones.
         self.names: frozenset[str] = frozenset()
-        if request_id and not headers:
-            if _OURS.fullmatch(request_id):
-                self.text = f"X-Request-Id: {request_id}\r\n"
-                return
-            headers = {"X-Request-Id": request_id}
-        elif request_id:
+        if request_id:
             headers = {"X-Request-Id": request_id, **(headers or {})}
         if not headers:
             self.text = ""
@@ -89,6 +80,14 @@ class Fields:
             if not names.isdisjoint(FRAMING):
                 raise ArgumentError("the headers of framing are set by the body")
             self.names = frozenset(name for name in names if not name.startswith("x-"))
+
+    @classmethod
+    def new(cls) -> tuple[str, Fields]:
+        """Return a new request id, and the headers that tell it and nothing else."""
+        request_id = new_request_id()
+        fields = cls()
+        fields.text = f"X-Request-Id: {request_id}\r\n"
+        return request_id, fields
 
     def plus(self, headers: Mapping[str, str]) -> Fields:
         """Return the same headers and others, which none of these is named as."""

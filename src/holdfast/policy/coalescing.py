@@ -13,9 +13,11 @@ from holdfast.errors import DeadlineExceeded
 from holdfast.policy.specs import Spec
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from holdfast.ops import Program
 
-__all__ = ["Coalesce", "Flights"]
+__all__ = ["Coalesce", "Flight", "Flights"]
 
 T = TypeVar("T")
 
@@ -29,17 +31,38 @@ class Coalesce(Spec):
     """
 
 
-class _Flight:
-    """A call under way, and who waits for it."""
+class Flight:
+    """A call under way, and who waits for it; a context manager for whoever makes the call."""
 
-    __slots__ = ("error", "landed", "over", "result", "waiting")
+    # Defaults, so that a call that nobody waits for sets only what it has.
+    landed = False  # with a result
+    result: Any = None
+    error: Exception | None = None
+    #: In order of arrival.
+    waiting: dict[ops.Signal, None] | None = None
 
-    def __init__(self) -> None:
-        self.waiting: dict[ops.Signal, None] = {}  # in order of arrival
-        self.landed = False  # with a result
-        self.over = False
-        self.result: Any = None
-        self.error: Exception | None = None
+    def __init__(self, flights: Flights, key: Hashable) -> None:
+        self._flights = flights
+        self.key = key
+
+    def land(self, result: Any) -> None:
+        """Have a result, for all who wait."""
+        self.result = result
+        self.landed = True
+
+    def __enter__(self) -> Flight:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # With a deadline that is over, others may have more time.
+        if isinstance(error, Exception) and not isinstance(error, DeadlineExceeded):
+            self.error = error
+        self._flights.end(self)
 
 
 class Flights:
@@ -49,7 +72,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._flights: dict[Hashable, _Flight] = {}
+        self._flights: dict[Hashable, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -62,47 +85,57 @@ class Flights:
         When the call that others wait for is cancelled, or ran into a deadline of its own, one of
         them takes its place. Raises what the call raises, DeadlineExceeded at one's own deadline.
         """
-        own = _Flight()
-        while (flight := self._board(key, own)) is not own:
-            turn = ops.Signal()
-            with self._lock:
-                if flight.over:
-                    continue
-                flight.waiting[turn] = None
-            try:
-                yield ops.Wait(turn, deadline)
-            except TimeoutError:
-                raise DeadlineExceeded("the call that it waited for took too long") from None
-            finally:
-                with self._lock:
-                    flight.waiting.pop(turn, None)
-            if flight.error is not None:
-                raise _own(flight.error)
-            if flight.landed:
-                return flight.result, True
+        while (own := self.begin(key)) is None:
+            other = yield from self.wait(key, deadline)
+            if other is not None:
+                return other.result, True
+        with own:
+            result = yield from call()
+            own.land(result)
+            return result, False
+
+    def begin(self, key: Hashable) -> Flight | None:
+        """Begin a call that others may wait for; None when there is one under way."""
+        own = Flight(self, key)
+        with self._lock:
+            return own if self._flights.setdefault(key, own) is own else None
+
+    def wait(self, key: Hashable, deadline: float) -> Program[Flight | None]:
+        """Wait for the call that is under way; None when it has come to nothing.
+
+        Raises what the call has raised, or DeadlineExceeded.
+        """
+        turn = ops.Signal()
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is None:
+                return None
+            if flight.waiting is None:
+                flight.waiting = {}
+            flight.waiting[turn] = None
         try:
-            flight.result = yield from call()
-            flight.landed = True
-            return flight.result, False
-        except DeadlineExceeded:
-            raise  # others may have more time
-        except Exception as error:
-            flight.error = error
-            raise
+            yield ops.Wait(turn, deadline)
+        except TimeoutError:
+            raise DeadlineExceeded("the call that it waited for took too long") from None
         finally:
             with self._lock:
-                flight.over = True
-                waiting, flight.waiting = flight.waiting, {}
-                self._forget(key, flight)
-            for turn in waiting:
-                turn.fire()
+                if flight.waiting is not None:
+                    flight.waiting.pop(turn, None)
+        if flight.landed:
+            return flight
+        if flight.error is not None:
+            raise _own(flight.error)
+        return None
 
-    def _board(self, key: Hashable, own: _Flight) -> _Flight:
-        """Return the flight that is under way, which is one's own when there was none."""
+    def end(self, flight: Flight) -> None:
+        """Have those go on who wait for a call."""
         with self._lock:
-            return self._flights.setdefault(key, own)
+            self._forget(flight.key, flight)
+            waiting, flight.waiting = flight.waiting, None
+        for turn in waiting or ():
+            turn.fire()
 
-    def _forget(self, key: Hashable, flight: _Flight) -> None:
+    def _forget(self, key: Hashable, flight: Flight) -> None:
         """Let nobody board any more. The key may have changed: it is of the user's making."""
         if self._flights.get(key) is flight:
             del self._flights[key]

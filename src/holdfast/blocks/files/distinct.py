@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from holdfast import ops
 from holdfast.blocks.files.status import answer, mounts_in
 from holdfast.blocks.placement import Services
-from holdfast.blocks.requests import Fields, new_request_id
+from holdfast.blocks.requests import Fields
 
 if TYPE_CHECKING:
     from holdfast.blocks.core import KeepCore
@@ -30,7 +30,7 @@ def distinct(core: KeepCore) -> Program[Services]:
     services = yield from core.services.known(inf)
     if len(services.readable) < 2:
         return services
-    fields = Fields(new_request_id())
+    fields = Fields.new()[1]
     listed = yield from ops.all_of([_volumes(core, one, fields) for one in services.readable])
     seen: dict[object, Service] = {}
     same: set[Service] = set()

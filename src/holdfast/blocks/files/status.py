@@ -10,7 +10,7 @@ import orjson
 
 from holdfast import ops
 from holdfast.blocks.errors import ArgumentError
-from holdfast.blocks.requests import BlockRequest, Fields, new_request_id
+from holdfast.blocks.requests import BlockRequest, Fields
 from holdfast.errors import HoldfastError
 from holdfast.http.exchange import exchange
 from holdfast.telemetry.redaction import redacted
@@ -63,7 +63,7 @@ def status(client: KeepBase) -> Program[list[ServiceStatus]]:
         raise ArgumentError("a local store has no services")
     core = client.core
     services = yield from core.services.known(inf)
-    fields = Fields(new_request_id())
+    fields = Fields.new()[1]
     return (yield from ops.all_of([_one(core, service, fields) for service in services.all]))
 
 

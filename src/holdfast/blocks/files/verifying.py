@@ -21,7 +21,7 @@ from holdfast.blocks.files.working import each
 from holdfast.blocks.locators import EMPTY, KeepLocator
 from holdfast.blocks.operation import PAUSES
 from holdfast.blocks.reading import ABSENT
-from holdfast.blocks.requests import Fields, new_request_id
+from holdfast.blocks.requests import Fields
 from holdfast.blocks.segments import stripped
 from holdfast.blocks.service import BadBlock
 from holdfast.errors import Truncated
@@ -108,7 +108,7 @@ class _Verifying:
         self._wanted = copies
         self._repair = repair
         self._services = services
-        self._fields = Fields(new_request_id())
+        self._fields = Fields.new()[1]
         self.counts: dict[str, Counter[Copy]] = {one.root: Counter() for one in services.readable}
         #: The services that did not answer, and why: they are not waited for with each block.
         self._gone: dict[str, Exception | None] = {}
