@@ -482,7 +482,7 @@ def test_waiting_is_part_of_the_total_time(mode: Any, echo: EchoServer) -> None:
 
     def script() -> Script:
         fetch = mode.make(
-            get, load_balancer=lambda: ("http", echo.address), max_open_per_netloc=1, timeout=0.1
+            get, load_balancer=lambda: ("http", echo.address), max_open_per_netloc=1, timeout=0.5
         )
         yield fetch()
         endpoint = fetch.core.endpoints.all[0]

@@ -151,7 +151,7 @@ def times_out(run: Run, program: Callable[[float], ops.Program[Any]]) -> None:
     Early is never right; late may be the machine's fault, so it is asked again.
     """
     lateness: list[float] = []
-    for _ in range(4):
+    for _ in range(20):
         deadline = monotonic() + SHORT
         try:
             run(_noting(program(deadline), lateness, deadline))

@@ -12,21 +12,27 @@ from holdfast import ops
 from holdfast.errors import TooSlow
 from holdfast.http.bodies import BytesBody
 from holdfast.http.limits import Timeout
-from holdfast.http.sending import LEAST, MOST, send_body
+from holdfast.http.sending import ENOUGH, LEAST, MOST, send_body
 
 
 class Peer:
-    """A connection whose peer takes so many bytes a second, and the clock."""
+    """A connection whose peer takes so many bytes a second, and the clock.
 
-    def __init__(self, *rates: float) -> None:
+    The first ``buffer`` bytes are taken by the system, at once.
+    """
+
+    def __init__(self, *rates: float, buffer: int = 0) -> None:
         self.rates = list(rates)
+        self.buffer = buffer
         self.now = 0.0
         self.sizes: list[int] = []
         self.data = bytearray()
 
     def send(self, data: memoryview, until: float) -> Generator[Any, Any, None]:
         rate = self.rates.pop(0) if len(self.rates) > 1 else self.rates[0]
-        took = len(data) / rate
+        waits = max(len(data) - self.buffer, 0)
+        self.buffer -= len(data) - waits
+        took = waits / rate
         if self.now + took > until:
             self.now = until
             raise TimeoutError
@@ -47,9 +53,8 @@ class Peer:
 def test_a_fast_peer() -> None:
     """Much goes at a time where it goes quickly."""
     peer = Peer(1e9)
-    peer.take(5 * MOST, Timeout(None, read=5))
-    assert peer.sizes[:3] == [LEAST, 2 * LEAST, MOST]
-    assert set(peer.sizes[2:-1]) == {MOST}
+    peer.take(ENOUGH + 5 * MOST, Timeout(None, read=5))
+    assert peer.sizes == [LEAST] * (ENOUGH // LEAST) + [MOST] * 5
 
 
 def test_a_slow_peer() -> None:
@@ -57,9 +62,17 @@ def test_a_slow_peer() -> None:
     peer = Peer(LEAST / 4)
     peer.take(3 * MOST, Timeout(None, read=5))
     assert set(peer.sizes) == {LEAST}
-    peer = Peer(1e9, 1e9, MOST / 4, LEAST / 4)
-    peer.take(3 * MOST, Timeout(None, read=5))
-    assert peer.sizes[:4] == [LEAST, 2 * LEAST, MOST, LEAST]
+    peer = Peer(*[1e9] * (ENOUGH // LEAST), MOST / 4, LEAST / 4)
+    peer.take(ENOUGH + 3 * MOST, Timeout(None, read=5))
+    assert peer.sizes[ENOUGH // LEAST :] == [MOST] + [LEAST] * (2 * MOST // LEAST)
+
+
+@pytest.mark.parametrize("buffer", [LEAST, MOST, ENOUGH - LEAST])
+def test_a_slow_peer_behind_buffers(buffer: int) -> None:
+    """What the system takes at once says nothing of the peer."""
+    peer = Peer(LEAST / 4, buffer=buffer)
+    peer.take(ENOUGH + 3 * MOST, Timeout(None, read=5))
+    assert set(peer.sizes) == {LEAST}
 
 
 def test_a_peer_that_stands_still() -> None:

@@ -44,7 +44,7 @@ def taken(client: Any, kind: type[Exception], timeout: Any, **options: Any) -> t
 
 def about(seconds: float, expected: float) -> bool:
     """Tell whether a time is not less, and more by no more than a busy machine may make it."""
-    return expected <= seconds < expected + 1
+    return expected <= seconds < expected + 2
 
 
 def test_the_connect_limit(client: StartClient, unanswering: tuple[str, int]) -> None:
@@ -97,8 +97,8 @@ def test_silence(client: StartClient, scripted: StartScripted, script: Any) -> N
     seconds, told = taken(one, ReadTimeout, Timeout(LONG, read=0.05))
     assert about(seconds, 0.05)
     assert f"{server.address}: silent for 0.05 s" in told
-    seconds, told = taken(one, DeadlineExceeded, 0.05)
-    assert about(seconds, 0.05)
+    seconds, told = taken(one, DeadlineExceeded, 0.3)
+    assert about(seconds, 0.3)
     assert f"{server.address}: no complete answer before the deadline" in told
     seconds, _ = taken(one, ReadTimeout, Timeout(LONG, read=0.05), into=bytearray(100))
     assert about(seconds, 0.05)
@@ -171,7 +171,7 @@ def test_a_stream_has_no_total(client: StartClient, scripted: StartScripted) -> 
 def test_a_stream_does_not_hang(client: StartClient, scripted: StartScripted) -> None:
     """Without a limit for reading, the total is one for each wait."""
     server = scripted([Receive(), response_head(200, [("Content-Length", "5")]) + b"he", Hold()])
-    with client(server.address).stream("GET", "/", timeout=0.1) as streamed:
+    with client(server.address).stream("GET", "/", timeout=0.5) as streamed:
         pieces = streamed.pieces()
         assert next(pieces) == b"he"
         with pytest.raises(ReadTimeout):
@@ -321,11 +321,9 @@ def test_timeouts_in_a_broadcast(
     one = client(fast.address, silent.address, f"{unanswering[0]}:{unanswering[1]}")
     began = monotonic()
     results = one._finish(
-        one.cluster.broadcast(
-            "GET", "/", return_exceptions=True, timeout=Timeout(0.2, connect=0.05)
-        )
+        one.cluster.broadcast("GET", "/", return_exceptions=True, timeout=Timeout(0.6, connect=0.3))
     )
-    assert about(monotonic() - began, 0.2)
+    assert about(monotonic() - began, 0.6)
     assert results[0].content == pattern(10)
     assert type(results[1]) is DeadlineExceeded
     assert type(results[2]) is ConnectTimeout

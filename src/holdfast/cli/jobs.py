@@ -201,12 +201,12 @@ def prune(age: float, as_json: bool, control: Path | None) -> None:
 
     For the dispatcher's administrator, on its own machine.
     """
-    from holdfast.console.pieces import count
-
     for answer in _asked(control, "prune-jobs", {"age": age}):
         if as_json:
             click.echo(encode(answer), nl=False)
         else:
+            from holdfast.console.pieces import count
+
             click.echo(f"{count(answer['pruned'], 'job')} forgotten")
 
 

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["next_wait", "send_body"]
 
-#: How much of bytes in memory is sent at a time, at least and at most. What went within `QUICK`
-#: seconds is followed by twice as much: a piece must not take long where the peer is slow.
+#: How much of bytes in memory is sent at a time, at first, and once the peer was seen to be quick:
+#: a piece must not take long where it is slow.
 LEAST = 1 << 18
 MOST = 1 << 20
+#: A peer is quick that took so many bytes, which is more than waits in the system's buffers, each
+#: piece of them within so many seconds.
+ENOUGH = 1 << 22
 QUICK = 0.05
 
 
@@ -69,11 +72,12 @@ def send_body(
 
 
 def _send_bytes(upload: _Upload, view: memoryview) -> Program[None]:
-    size = LEAST
+    quickly = 0
     while view:
+        size = LEAST if quickly < ENOUGH else MOST
         took = yield from upload.send(view[:size])
+        quickly = quickly + size if took < QUICK else 0
         view = view[size:]
-        size = min(size * 2, MOST) if took < QUICK else LEAST
 
 
 class _Upload:

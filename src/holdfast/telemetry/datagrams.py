@@ -13,16 +13,13 @@ import socket
 import threading
 from math import isfinite
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet, finalize
 
 from holdfast.errors import InvalidRequest
 from holdfast.lifetimes import Closing
 from holdfast.policy.checks import at_least, not_negative
 from holdfast.telemetry.lines import lines_of, packed
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["UDP"]
 

@@ -15,7 +15,7 @@ from tests.blocks.server.services import Process, locator, md5
 
 CLIENTS = 100
 
-#: Of each block, how much is transferred: more than is ever in memory of it.
+#: Of each block, how much is transferred: more than is in memory of it when there are so many.
 PART = 2 << 20
 
 #: Above what an idle service needs, in MiB. Together the blocks have 6,400.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.blocks.locators import BLOCK
 from holdfast.blocks.server.access import token_of
+from holdfast.blocks.server.parts import CHUNK
 from holdfast.blocks.server.refusals import Refused
 
 if TYPE_CHECKING:
@@ -110,8 +111,10 @@ class Exchange:
         """Return the next piece of the body, empty at its end; raises Disconnected."""
         while not self._body_over:
             self.waiting_since = self._clock()
-            message = await self._receive()
-            self.waiting_since = None
+            try:
+                message = await self._receive()
+            finally:
+                self.waiting_since = None
             if message["type"] != "http.request":
                 raise Disconnected
             self._body_over = not message.get("more_body", False)
@@ -144,11 +147,22 @@ class Exchange:
 
     async def send(self, data: bytes, *, more: bool = False) -> None:
         """Send a part of the answer's body; raises Disconnected when more is of no use."""
+        if len(data) <= CHUNK:
+            await self._send_chunk(data, more)
+            return
+        # Each chunk has its own wait: who reads slowly is not one who does not read.
+        with memoryview(data) as view:
+            for at in range(0, len(data), CHUNK):
+                await self._send_chunk(view[at : at + CHUNK], more or at + CHUNK < len(data))
+
+    async def _send_chunk(self, data: bytes | memoryview, more: bool) -> None:
         if more and self._transport is not None and self._transport.is_closing():
             raise Disconnected
         self.waiting_since = self._clock()
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
-        self.waiting_since = None
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        finally:
+            self.waiting_since = None
 
     async def answer(
         self, status: int, data: bytes, headers: Iterable[tuple[bytes, bytes]] = ()

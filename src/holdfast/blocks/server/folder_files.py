@@ -153,9 +153,13 @@ class Reader(Closing):
         os.close(self._fd)
 
     def read(self, size: int) -> bytes:
-        """Return up to so many of the next bytes."""
+        """Return so many of the next bytes, fewer only at the end."""
         try:
-            return os.read(self._fd, size)
+            data = os.read(self._fd, size)
+            # A file system in a network may give less than there is.
+            while len(data) < size and (more := os.read(self._fd, size - len(data))):
+                data += more
+            return data
         except OSError as error:
             raise VolumeError(f"cannot be read: {error.strerror}") from error
 

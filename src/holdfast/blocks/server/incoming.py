@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.blocks.locators import BLOCK
 from holdfast.blocks.server.refusals import Refused
-from holdfast.blocks.server.volumes import VolumeError
-from holdfast.blocks.server.workers import Lane
+from holdfast.blocks.server.workers import Lane, over
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,15 +56,11 @@ class Incoming:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Its threads must be done with it before it can be closed.
-        for pair in self._jobs:
-            for job in pair:
-                try:
-                    await job
-                except (Refused, VolumeError):  # the first error is why we are here
-                    pass
-        self._parts.end()
-        await self._workers.run(self._storing.close)
+        try:
+            await over(job for pair in self._jobs for job in pair)
+        finally:
+            self._parts.end()
+            await self._workers.run(self._storing.close)
 
     async def add(self, data: bytes) -> None:
         """Take the next bytes; return when more may come."""

@@ -12,8 +12,8 @@ __all__ = ["CHUNK", "LARGEST", "MEMORY", "Parts"]
 CHUNK = 512 * 1024
 #: The most: beyond that, hand-overs are too few to matter.
 LARGEST = 4 * CHUNK
-#: What all transfers may have in memory together, three parts of each; more when there are so many
-#: that not even the smallest parts fit.
+#: What all transfers may have in memory together, three parts of each besides what is in the
+#: buffers of connections; more when there are so many that not even the smallest parts fit.
 MEMORY = 96 * 1024 * 1024
 
 

@@ -60,16 +60,16 @@ class _OnePiece:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         head = self._head
         if head:
             self._head = b""
             if len(data) <= TOGETHER:
-                self._write(head + data)
+                self._write(b"".join((head, data)))
                 return
             self._write(head)
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(_INTERIM):
-            self._head = data
+        elif data[:9] == b"HTTP/1.1 " and data[:10] != _INTERIM:
+            self._head = bytes(data)
             return
         self._write(data)
 

@@ -12,7 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from holdfast.blocks.receiving import md5
+from holdfast.blocks import receiving
 from holdfast.blocks.server.parts import CHUNK
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.volumes import BlockMissing, VolumeError
@@ -39,7 +39,7 @@ INLINE = 16 * 1024
 
 def is_content(md5sum: str, data: bytes) -> bool:
     """Return whether bytes are what a hash says."""
-    return md5(data) == md5sum
+    return receiving.md5(data) == md5sum
 
 
 def digest(reader: BlockReader) -> tuple[str, int]:

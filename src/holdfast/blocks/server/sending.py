@@ -16,7 +16,7 @@ from holdfast.blocks.server.parts import CHUNK
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.sums import Damaged, Sums, checked, sums_of
 from holdfast.blocks.server.volumes import VolumeError
-from holdfast.blocks.server.workers import Lane
+from holdfast.blocks.server.workers import Lane, over
 
 if TYPE_CHECKING:
     from holdfast.blocks.server.exchanges import Exchange
@@ -84,13 +84,12 @@ class Sending:
                 raise CutShort from None
             raise Refused(503, "the block cannot be read") from None
         finally:
-            if reading is not None:
-                try:
-                    await reading
-                except (Damaged, VolumeError):  # the first error counts
-                    pass
             self._workers.parts.end()
-            await self._workers.run(reader.close)
+            try:
+                if reading is not None:
+                    await over([reading])
+            finally:
+                await self._workers.run(reader.close)
         # Nothing was sent: another copy may be right, or this one after all.
         await self.send(exchange, md5sum, size, headers)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.blocks.server.parts import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["Job", "Lane", "Workers"]
+__all__ = ["Job", "Lane", "Workers", "over"]
 
 T = TypeVar("T")
 
@@ -101,6 +102,22 @@ class Workers:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
+
+
+async def over(jobs: Iterable[Job[Any]]) -> None:
+    """Wait until jobs are done, whatever comes of them: to close what they use.
+
+    Who is cancelled meanwhile is so at the end.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    for job in jobs:
+        try:
+            with suppress(Exception):  # the first error is why there is something to close
+                await job
+        except asyncio.CancelledError as error:  # which comes when the job is done
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 class Lane:
