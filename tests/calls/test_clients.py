@@ -26,18 +26,18 @@ from tests.servers.fixtures import StartScripted
 
 def by_requests(method: str, url: str) -> None:
     """Send a request by requests."""
-    requests.request(method, url, timeout=0.5).raise_for_status()
+    requests.request(method, url, timeout=1).raise_for_status()
 
 
 def by_httpx(method: str, url: str) -> None:
     """Send a request by httpx."""
-    with httpx2.Client(timeout=0.5) as client:
+    with httpx2.Client(timeout=1) as client:
         client.request(method, url).raise_for_status()
 
 
 def by_urllib3(method: str, url: str) -> None:
     """Send a request by urllib3."""
-    with urllib3.PoolManager(retries=False, timeout=0.5) as pool:
+    with urllib3.PoolManager(retries=False, timeout=1) as pool:
         pool.request(method, url)
 
 
@@ -45,7 +45,7 @@ def by_aiohttp(method: str, url: str) -> None:
     """Send a request by aiohttp."""
 
     async def main() -> None:
-        timeout = aiohttp.ClientTimeout(total=0.5)
+        timeout = aiohttp.ClientTimeout(total=1)
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.request(method, url) as answer,
@@ -60,7 +60,7 @@ def by_urllib(method: str, url: str) -> None:
     """Send a request by the standard library."""
     request = urllib.request.Request(url, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=0.5) as answer:
+        with urllib.request.urlopen(request, timeout=1) as answer:
             answer.read()
     except urllib.error.HTTPError as error:
         error.close()
@@ -70,7 +70,7 @@ def by_urllib(method: str, url: str) -> None:
 def by_http_client(method: str, url: str) -> None:
     """Send a request by what urllib stands on."""
     host, _, path = url.removeprefix("http://").partition("/")
-    connection = http.client.HTTPConnection(host, timeout=0.5)
+    connection = http.client.HTTPConnection(host, timeout=1)
     try:
         connection.request(method, f"/{path}")
         connection.getresponse().read()
@@ -81,7 +81,7 @@ def by_http_client(method: str, url: str) -> None:
 def by_cluster(method: str, url: str) -> None:
     """Send a request by holdfast."""
     origin, _, path = url.removeprefix("http://").partition("/")
-    with Cluster([origin], policy=Policy(timeout=0.5, retry=None)) as cluster:
+    with Cluster([origin], policy=Policy(timeout=1, retry=None)) as cluster:
         cluster.request(method, f"/{path}").raise_for_status()
 
 

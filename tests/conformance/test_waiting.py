@@ -214,14 +214,14 @@ def test_resolving_has_a_deadline(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     gate = threading.Event()
 
     def slow(*arguments: Any, **keywords: Any) -> list[Any]:
-        gate.wait(0.15)
+        gate.wait(30)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
 
     def program(deadline: float) -> ops.Program[Any]:
         # A name of its own: who asks for one that is being looked up waits for the same answer.
-        return (yield ops.Resolve(f"slow-{id(gate)}.invalid", 80, deadline))
+        return (yield ops.Resolve(f"slow-{id(gate)}-{deadline}.invalid", 80, deadline))
 
     try:
         times_out(run, program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import threading
 from math import inf
@@ -97,9 +98,10 @@ def test_silence(client: StartClient, scripted: StartScripted, script: Any) -> N
     seconds, told = taken(one, ReadTimeout, Timeout(LONG, read=0.05))
     assert about(seconds, 0.05)
     assert f"{server.address}: silent for 0.05 s" in told
-    seconds, told = taken(one, DeadlineExceeded, 0.3)
-    assert about(seconds, 0.3)
-    assert f"{server.address}: no complete answer before the deadline" in told
+    seconds, told = taken(one, DeadlineExceeded, 0.2)
+    assert about(seconds, 0.2)
+    # On a machine that stands still at times, not even a connection may be made by then.
+    assert re.search(f"{server.address}: no (complete answer|connection) before the deadline", told)
     seconds, _ = taken(one, ReadTimeout, Timeout(LONG, read=0.05), into=bytearray(100))
     assert about(seconds, 0.05)
     one.rest()
@@ -159,8 +161,8 @@ def test_a_stream_has_no_total(client: StartClient, scripted: StartScripted) -> 
     gate = threading.Semaphore(0)
     head = response_head(200, [("Content-Length", "5")])
     server = scripted([Receive(), head, SendSlowly(b"hello", chunk=1, pace=gate), Hold()])
-    with client(server.address).stream("GET", "/", timeout=0.3) as streamed:
-        timers = [threading.Timer(0.1 * turn, gate.release) for turn in range(1, 6)]
+    with client(server.address).stream("GET", "/", timeout=1) as streamed:
+        timers = [threading.Timer(0.3 * turn, gate.release) for turn in range(1, 6)]
         for timer in timers:
             timer.start()
         assert streamed.read() == b"hello"

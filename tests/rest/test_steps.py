@@ -306,8 +306,8 @@ def test_a_cancelled_download(scripted: StartScripted, tmp_path: Path) -> None:
 def test_a_long_download(face: Face, scripted: StartScripted, tmp_path: Path, way: Any) -> None:
     """The time limit is for each wait of a download, not for the whole of it."""
     head = response_head(200, [("Content-Length", "12")])
-    server = scripted([Receive(), head, SendSlowly(b"a long story", chunk=2, interval=0.05)])
-    way(face.resource(server.address, timeout=0.25), "/", tmp_path / "body")
+    server = scripted([Receive(), head, SendSlowly(b"a long story", chunk=2, interval=0.2)])
+    way(face.resource(server.address, timeout=1), "/", tmp_path / "body")
     assert (tmp_path / "body").read_bytes() == b"a long story"
 
 
