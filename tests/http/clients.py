@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from holdfast import AsyncCluster, Cluster, Policy, Response
+from holdfast import AsyncCluster, Cluster, Policy, Response, Timeout
 from tests.conformance.drivers import LOOPS
 
 #: Nothing but the exchange: what goes wrong is seen at once.
@@ -24,6 +24,8 @@ class Client:
         self._runner: asyncio.Runner | None = None
         self.cluster: Any
         options.setdefault("ejection", None)
+        # A busy machine may stand still for longer than the usual limit.
+        options.setdefault("timeout", Timeout(connect=20))
         if kind == "blocking":
             self.cluster = Cluster(hosts, policy=policy, **options)
         else:
