@@ -21,6 +21,9 @@ from holdfast.console.report import Dispatched, Report, Stored
 from holdfast.console.tables import report_tables
 from tests.cli.conftest import COMMAND, LIMIT, Invoke, OnTerminal
 
+# A whole demonstration takes half a minute, and more on a busy machine.
+pytestmark = pytest.mark.timeout(240)
+
 FEW = ("demo", "--calls", "300", "--rate", "400", "--threads", "2", "--mib", "64")
 
 
