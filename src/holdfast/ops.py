@@ -187,6 +187,8 @@ class All(Operation):
 
 def all_of(programs: Sequence[Program[T]]) -> Program[list[T]]:
     """Run programs at the same time; return their results, or raise the first that is an error."""
+    if len(programs) == 1:
+        return [(yield from programs[0])]
     results: list[Any] = yield All(programs)
     for result in results:
         if isinstance(result, BaseException):

@@ -52,10 +52,10 @@ class Operation(Generic[T]):
         self.retries = retries
         request_id = request_id or core.request_id()
         if request_id or headers:
-            self.request_id = request_id or new_request_id()
-            self.fields = Fields(self.request_id, headers)
+            self.fields = Fields(request_id or new_request_id(), headers)
         else:
-            self.request_id, self.fields = Fields.new()
+            self.fields = Fields.new()
+        self.request_id = self.fields.request_id
         #: The services that were asked, by their URLs, in the order of their first turns.
         self.asked: dict[str, KeepService] = {}
         #: Who may be asked, in order, by the present list.

@@ -95,6 +95,4 @@ class Services:
 def _by_weight(md5sum: str, services: tuple[Service, ...]) -> Sequence[Service]:
     if len(services) < 2:
         return services
-    weights = [weight(md5sum, one.uuid) for one in services]
-    order = sorted(range(len(services)), key=weights.__getitem__, reverse=True)
-    return [services[index] for index in order]
+    return sorted(services, key=lambda one: weight(md5sum, one.uuid), reverse=True)

@@ -61,9 +61,10 @@ class Fields:
     ``request_id``: one of ours, or of the user's. Raises ArgumentError for what could inject.
     """
 
-    __slots__ = ("names", "text")
+    __slots__ = ("names", "request_id", "text")
 
     def __init__(self, request_id: str = "", headers: Mapping[str, str] | None = None) -> None:
+        self.request_id = request_id
         #: The names of headers that may stand for default ones.
         self.names: frozenset[str] = frozenset()
         if request_id:
@@ -82,12 +83,12 @@ class Fields:
             self.names = frozenset(name for name in names if not name.startswith("x-"))
 
     @classmethod
-    def new(cls) -> tuple[str, Fields]:
-        """Return a new request id, and the headers that tell it and nothing else."""
-        request_id = new_request_id()
+    def new(cls) -> Fields:
+        """Return headers that tell a new request id, and nothing else."""
         fields = cls()
-        fields.text = f"X-Request-Id: {request_id}\r\n"
-        return request_id, fields
+        fields.request_id = new_request_id()
+        fields.text = f"X-Request-Id: {fields.request_id}\r\n"
+        return fields
 
     def plus(self, headers: Mapping[str, str]) -> Fields:
         """Return the same headers and others, which none of these is named as."""

@@ -42,9 +42,7 @@ def write_all(
         tasks.append(task)
     if quickly is not None and len(tasks) > 1:
         tasks = yield from quickly(tasks)
-    if len(tasks) == 1:
-        yield from _write_on(queue, write, tasks[0])
-    elif tasks:
+    if tasks:
         yield from ops.all_of([_write_on(queue, write, task) for task in tasks])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -11,8 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from holdfast.lifetimes import Closing
+
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from rich.console import Console
@@ -46,7 +48,7 @@ class View:
     servers: tuple[ServerView, ...]
 
 
-class Display(Protocol):
+class Display(AbstractContextManager["Display", None], Protocol):
     """Shows a demonstration while it runs; a context manager."""
 
     def note(self, text: str) -> None:
@@ -58,22 +60,13 @@ class Display(Protocol):
     def update(self, view: View) -> None:
         """Show how far it is; called many times a second."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
 
 def display_on(console: Console) -> Display:
     """Return the display that fits where the console leads."""
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
-class PlainDisplay:
+class PlainDisplay(Closing):
     """Lines, for logs and pipes: events at once, progress every two seconds."""
 
     def __init__(self, console: Console) -> None:
@@ -101,19 +94,11 @@ class PlainDisplay:
             )
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
+    def close(self) -> None:
+        """Do nothing: what was printed stays."""
 
 
-class LiveDisplay:
+class LiveDisplay(Closing):
     """Servers with their rates, and a progress bar; events scroll by above."""
 
     def __init__(self, console: Console) -> None:
@@ -181,12 +166,8 @@ class LiveDisplay:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Take the live part away."""
         self._live.stop()
 
 

@@ -11,9 +11,9 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from holdfast.console.blocks import size_text
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from rich.console import Console
@@ -38,7 +38,7 @@ def transfer_on(console: Console, doing: str) -> Transfer:
     return _Live(console, doing) if console.is_terminal else Transfer(console, doing)
 
 
-class Transfer:
+class Transfer(Closing):
     """Lines, for logs and pipes; a context manager. None when it takes no time."""
 
     def __init__(self, console: Console, doing: str) -> None:
@@ -83,16 +83,8 @@ class Transfer:
         left = _time_text((progress.total - progress.done) / rate)
         return f"{text}, {size_text(rate)}/s, {left} left"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
+    def close(self) -> None:
+        """Do nothing: what was printed stays."""
 
 
 def _time_text(seconds: float) -> str:
@@ -124,10 +116,6 @@ class _Live(Transfer):
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Take the bar away."""
         self._bar.stop()

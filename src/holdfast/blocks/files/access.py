@@ -168,10 +168,7 @@ class Storing:
             )
             for service, one in zip(services, asked, strict=True)
         ]
-        if len(programs) == 1:
-            yield from programs[0]
-        else:
-            yield from ops.all_of(programs)
+        yield from ops.all_of(programs)
         return asked
 
 

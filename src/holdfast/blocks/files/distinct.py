@@ -30,7 +30,7 @@ def distinct(core: KeepCore) -> Program[Services]:
     services = yield from core.services.known(inf)
     if len(services.readable) < 2:
         return services
-    fields = Fields.new()[1]
+    fields = Fields.new()
     listed = yield from ops.all_of([_volumes(core, one, fields) for one in services.readable])
     seen: dict[object, Service] = {}
     same: set[Service] = set()

@@ -63,7 +63,7 @@ def status(client: KeepBase) -> Program[list[ServiceStatus]]:
         raise ArgumentError("a local store has no services")
     core = client.core
     services = yield from core.services.known(inf)
-    fields = Fields.new()[1]
+    fields = Fields.new()
     return (yield from ops.all_of([_one(core, service, fields) for service in services.all]))
 
 

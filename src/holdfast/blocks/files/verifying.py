@@ -108,7 +108,7 @@ class _Verifying:
         self._wanted = copies
         self._repair = repair
         self._services = services
-        self._fields = Fields.new()[1]
+        self._fields = Fields.new()
         self.counts: dict[str, Counter[Copy]] = {one.root: Counter() for one in services.readable}
         #: The services that did not answer, and why: they are not waited for with each block.
         self._gone: dict[str, Exception | None] = {}

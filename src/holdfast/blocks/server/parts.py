@@ -1,7 +1,7 @@
 """How much of a large block is handed from thread to thread at a time.
 
 Each hand-over wakes a thread and the event loop, for as long as some ten KiB are hashed. So parts
-are large while few blocks are under way, and small when many are, that all fit into memory.
+are large while few blocks are under way, and small when many are, so that all fit into memory.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from holdfast import Cluster
 from holdfast.calls import Call, RoundRobin, fault_tolerant
 from holdfast.console.report import Guarded
+from holdfast.lifetimes import Closing
 from holdfast.telemetry import UDP
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from holdfast.cli.demo.servers import ServerProcess
@@ -28,7 +28,7 @@ _SLOW = 0.02
 _RESET = 0.25
 
 
-class Listener:
+class Listener(Closing):
     """A statsd server that counts what comes, on a port that the system picked."""
 
     def __init__(self) -> None:
@@ -42,12 +42,8 @@ class Listener:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Count what was sent before, and no more."""
         # After all that was sent before: datagrams of loopback come in their order.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
             last.sendto(b"", ("127.0.0.1", self.port))
