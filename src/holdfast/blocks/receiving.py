@@ -6,9 +6,9 @@ as far as it has come, while the driver waits for the rest.
 
 from __future__ import annotations
 
+import _thread
 import hashlib
 import io
-import threading
 from math import inf
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -85,7 +85,8 @@ class _Hashing:
         self.digest = hashlib.md5(usedforsecurity=False)
         self._pieces: SimpleQueue[memoryview | None] = SimpleQueue()
         self.feed = self._pieces.put
-        threading.Thread(target=self._run, name="holdfast-md5", daemon=True).start()
+        # threading's would wait until it runs, for as long as 500 KiB are hashed.
+        _thread.start_new_thread(self._run, ())
 
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:

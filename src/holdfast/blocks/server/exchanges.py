@@ -145,7 +145,7 @@ class Exchange:
             }
         )
 
-    async def send(self, data: bytes, *, more: bool = False) -> None:
+    async def send(self, data: bytes | bytearray, *, more: bool = False) -> None:
         """Send a part of the answer's body; raises Disconnected when more is of no use."""
         if len(data) <= CHUNK:
             await self._send_chunk(data, more)
@@ -155,7 +155,7 @@ class Exchange:
             for at in range(0, len(data), CHUNK):
                 await self._send_chunk(view[at : at + CHUNK], more or at + CHUNK < len(data))
 
-    async def _send_chunk(self, data: bytes | memoryview, more: bool) -> None:
+    async def _send_chunk(self, data: bytes | bytearray | memoryview, more: bool) -> None:
         if more and self._transport is not None and self._transport.is_closing():
             raise Disconnected
         self.waiting_since = self._clock()

@@ -163,6 +163,17 @@ class Reader(Closing):
         except OSError as error:
             raise VolumeError(f"cannot be read: {error.strerror}") from error
 
+    def read_at_once(self, buffer: bytearray | memoryview) -> bool:
+        """Fill a buffer with the next bytes if the system has them in memory."""
+        try:
+            got = os.preadv(self._fd, [buffer], -1, os.RWF_NOWAIT)  # -1: from where it is
+        except (AttributeError, OSError):  # whatever it is, `read` finds out
+            return False
+        if got == len(buffer):
+            return True
+        os.lseek(self._fd, -got, os.SEEK_CUR)
+        return False
+
 
 class Writer(Closing):
     """A block on its way in: a temporary file; see `BlockWriter`."""

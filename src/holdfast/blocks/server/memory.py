@@ -158,6 +158,9 @@ class _Reader(Closing):
     def read(self, size: int) -> bytes:
         return self._file.read(size)
 
+    def read_at_once(self, buffer: bytearray | memoryview) -> bool:
+        return self._file.readinto(buffer) == len(buffer)
+
 
 class _Writer(Closing):
     def __init__(self, volume: MemoryVolume, md5sum: str) -> None:

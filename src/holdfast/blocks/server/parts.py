@@ -6,7 +6,7 @@ are large while few blocks are under way, and small when many are, so that all f
 
 from __future__ import annotations
 
-__all__ = ["CHUNK", "LARGEST", "MEMORY", "Parts"]
+__all__ = ["CHUNK", "FEW", "LARGEST", "MEMORY", "Parts"]
 
 #: The least that is handed over, in bytes, and what parts are a multiple of.
 CHUNK = 512 * 1024
@@ -15,6 +15,9 @@ LARGEST = 4 * CHUNK
 #: What all transfers may have in memory together, three parts of each besides what is in the
 #: buffers of connections; more when there are so many that not even the smallest parts fit.
 MEMORY = 96 * 1024 * 1024
+
+#: How many transfers one thread is enough for, the event loop's own.
+FEW = 4
 
 
 class Parts:
@@ -30,6 +33,11 @@ class Parts:
     def end(self) -> None:
         """Count a transfer no more."""
         self._transfers -= 1
+
+    @property
+    def few(self) -> bool:
+        """Whether so few are under way that other threads need not help the event loop."""
+        return self._transfers <= FEW
 
     @property
     def size(self) -> int:

@@ -68,7 +68,7 @@ class Sums:
             self._held -= len(sums)
 
 
-def sums_of(part: bytes) -> list[int]:
+def sums_of(part: bytes | bytearray) -> list[int]:
     """Return the sums of a part's chunks."""
     if len(part) <= CHUNK:
         return [xxh3_64_intdigest(part)]

@@ -76,6 +76,12 @@ class BlockReader(AbstractContextManager["BlockReader", None], Protocol):
     def read(self, size: int) -> bytes:
         """Return up to so many of the next bytes; fewer only at the end, and then none."""
 
+    def read_at_once(self, buffer: bytearray | memoryview) -> bool:
+        """Fill a buffer with the next bytes if that takes no wait; tell whether it did.
+
+        When it did not, `read` reads them. This one is called on the event loop.
+        """
+
     def close(self) -> None:
         """Close it; once."""
 
