@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from holdfast.blocks.server.folder import FolderVolume
-from holdfast.blocks.server.parts import CHUNK, LARGEST, MEMORY, Parts
+from holdfast.blocks.server.folder_files import Reader
+from holdfast.blocks.server.parts import CHUNK, FEW, LARGEST, MEMORY, Parts
 from holdfast.blocks.server.sums import Sums
 from tests.blocks.server.services import QUIET, Running, locator, md5, read_answer, running
 from tests.blocks.server.test_corruption import corrupt, flip
@@ -18,7 +20,22 @@ from tests.blocks.server.test_corruption import corrupt, flip
 SIZE = 2 * LARGEST + CHUNK + 17
 
 
-def test_right(service: Running) -> None:
+@pytest.fixture(params=[None, 0, 3])
+def at_hand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int | None:
+    """How many chunks of a block are in memory; None when all are."""
+    count: int | None = request.param
+    if count is not None:
+        read = Reader.read_at_once
+
+        def read_at_once(reader: Reader, buffer: bytearray) -> bool:
+            at = os.lseek(reader._fd, 0, os.SEEK_CUR)
+            return at < count * CHUNK and read(reader, buffer)
+
+        monkeypatch.setattr(Reader, "read_at_once", read_at_once)
+    return count
+
+
+def test_right(service: Running, at_hand: int | None) -> None:
     """A block that was read before is sent as the first time."""
     data = os.urandom(SIZE)
     service.put(data)
@@ -26,8 +43,20 @@ def test_right(service: Running) -> None:
         assert service.get(locator(data)).body == data
 
 
+def test_by_many(service: Running) -> None:
+    """So it is to many clients at once, too many for the event loop alone."""
+    data = os.urandom(SIZE)
+    service.put(data)
+    assert service.get(locator(data)).body == data
+    with ThreadPoolExecutor(4 * FEW) as threads:
+        for answer in threads.map(service.get, [locator(data)] * 8 * FEW):
+            assert answer.body == data
+
+
 @pytest.mark.parametrize("chunk", [0, 1, 3, 4, 7, 8, 9])
-def test_no_damaged_part_is_sent(service: Running, folder: Path, chunk: int) -> None:
+def test_no_damaged_part_is_sent(
+    service: Running, folder: Path, chunk: int, at_hand: int | None
+) -> None:
     """Of a block that was damaged since, only parts before the damage leave the service."""
     data = os.urandom(SIZE)
     service.put(data)
@@ -36,13 +65,12 @@ def test_no_damaged_part_is_sent(service: Running, folder: Path, chunk: int) -> 
     with service.socket() as sock:
         sock.sendall(f"GET /{locator(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         head, body = read_answer(sock)
-    before = chunk * CHUNK // LARGEST * LARGEST
-    if not before:
-        assert head.startswith(b"HTTP/1.1 502 ")
-    else:
+    if chunk:
         assert head.startswith(b"HTTP/1.1 200 ")
         assert body == data[: len(body)]
-        assert len(body) <= before
+        assert len(body) <= chunk * CHUNK
+    else:
+        assert head.startswith(b"HTTP/1.1 502 ")
     assert corrupt(service) == [md5(data)]
     assert service.get(locator(data)).status == 502
     # It is mended, and found to be.

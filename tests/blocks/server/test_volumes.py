@@ -173,6 +173,21 @@ def test_peek(make: Make) -> None:
     volume.close()
 
 
+def test_read_at_once(make: Make) -> None:
+    """What takes no wait fills a buffer; where it does not, reading goes on as if it was not."""
+    volume = make()
+    put(volume)
+    with volume.open(NAME) as reader:
+        assert not reader.read_at_once(bytearray(len(DATA) + 1))
+        buffer = bytearray(1000)
+        data = b""
+        while len(data) + len(buffer) <= len(DATA):
+            data += buffer if reader.read_at_once(buffer) else reader.read(len(buffer))
+        assert not reader.read_at_once(buffer)
+        assert data + reader.read(len(DATA)) == DATA
+    volume.close()
+
+
 def test_touched(make: Make) -> None:
     """Touching sets the time and nothing else."""
     volume = make()

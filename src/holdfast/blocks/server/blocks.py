@@ -146,8 +146,8 @@ class BlockRequests:
                 classes=classes,
             )
             async with Incoming(storing, name, service.workers) as incoming:
-                while piece := await exchange.piece():
-                    await incoming.add(piece)
+                while size := await exchange.receive_into(incoming.room()):
+                    await incoming.filled(size)
                 kept = await incoming.finish()
             size = incoming.size
         else:

@@ -15,7 +15,9 @@ from holdfast.blocks.server.refusals import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
+
+    from holdfast.blocks.server.bulk import Bulk
 
 __all__ = ["Disconnected", "Exchange", "request_id_of"]
 
@@ -44,10 +46,14 @@ class Exchange:
 
     __slots__ = (
         "_body_over",
+        "_bulk",
         "_clock",
         "_headers",
         "_receive",
+        "_received",
+        "_rest",
         "_send",
+        "_start_bulk",
         "_transport",
         "expects",
         "expired",
@@ -99,6 +105,10 @@ class Exchange:
                 self.expects = value.lower() == b"100-continue"
         self.request_id = request_id_of(self.request_id)
         self._body_over = self.length == 0
+        self._received = 0  # bytes of the body
+        self._rest: bytes | memoryview = b""  # those of them for which there was no room
+        self._start_bulk: Callable[[int], Bulk | None] | None = scope.get("bulk")
+        self._bulk: Bulk | None = None
 
     def header(self, name: bytes) -> str:
         """Return a header of the request, empty without one."""
@@ -122,6 +132,36 @@ class Exchange:
             if data:
                 return data
         return b""
+
+    async def receive_into(self, view: memoryview) -> int:
+        """Receive the next bytes of the body into a buffer; return how many, 0 at its end.
+
+        Raises Disconnected.
+        """
+        if self._body_over and not self._rest:
+            return 0
+        if self._bulk is not None:
+            self._waits()
+            try:
+                size = await self._bulk.receive_into(view, self._waits)
+            finally:
+                self.waiting_since = None
+            self._body_over = not self._bulk.left
+            return size
+        if not self._rest:
+            self._rest = memoryview(await self.piece())
+            self._received += len(self._rest)
+        size = min(len(view), len(self._rest))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        if not self._rest and self.length is not None and self._start_bulk is not None:
+            left = self.length - self._received
+            if left >= CHUNK:
+                self._bulk = self._start_bulk(left)
+        return size
+
+    def _waits(self) -> None:
+        self.waiting_since = self._clock()
 
     async def body(self, limit: int) -> bytes:
         """Return the whole body, refused beyond ``limit`` bytes; raises Disconnected."""
@@ -189,12 +229,10 @@ class Exchange:
     async def _linger(self) -> None:
         """Read what still comes, lest the connection is reset before the answer is read."""
         left = 2 * BLOCK
+        scrap = memoryview(bytearray(1 << 16))
         try:
             async with asyncio.timeout(LINGER):
-                while left > 0:
-                    message: Message = await self._receive()
-                    if message["type"] != "http.request" or not message.get("more_body", False):
-                        return
-                    left -= len(message.get("body", b""))
-        except TimeoutError:
+                while left > 0 and (size := await self.receive_into(scrap)):
+                    left -= size
+        except (TimeoutError, Disconnected):
             pass

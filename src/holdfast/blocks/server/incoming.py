@@ -38,9 +38,10 @@ class Incoming:
         self._writing = Lane(workers)
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._parts = workers.parts
-        self._pieces: list[bytes] = []
-        self._held = 0
-        self._jobs: deque[tuple[Job[None], Job[None]]] = deque()
+        self._part = bytearray()  # the one that gathers
+        self._held = 0  # bytes in it
+        self._jobs: deque[tuple[Job[None], Job[None], bytearray]] = deque()
+        self._spare: list[bytearray] = []
         #: How many bytes have arrived.
         self.size = 0
 
@@ -57,46 +58,67 @@ class Incoming:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await over(job for pair in self._jobs for job in pair)
+            await over(job for jobs in self._jobs for job in jobs[:2])
         finally:
             self._parts.end()
             await self._workers.run(self._storing.close)
 
     async def add(self, data: bytes) -> None:
         """Take the next bytes; return when more may come."""
-        self._pieces.append(data)
-        self._held += len(data)
-        self.size += len(data)
+        left = memoryview(data)
+        while left:
+            room = self.room()
+            size = min(len(room), len(left))
+            room[:size] = left[:size]
+            left = left[size:]
+            await self.filled(size)
+
+    def room(self) -> memoryview:
+        """Return where the next bytes belong."""
+        if not self._held:
+            size = self._parts.size
+            while self._spare:
+                self._part = self._spare.pop()
+                if len(self._part) == size:
+                    break
+            else:
+                self._part = bytearray(size)
+        return memoryview(self._part)[self._held :]
+
+    async def filled(self, size: int) -> None:
+        """Take so many bytes that were written there; return when more may come."""
+        self._held += size
+        self.size += size
         if self.size > BLOCK:
             raise Refused(413, "a block has at most 64 MiB")
-        if self._held >= self._parts.size:
+        if self._held == len(self._part):
             self._hand_over()
             await self._settle(1)
 
     def _hand_over(self) -> None:
-        pieces, self._pieces, self._held = self._pieces, [], 0
+        part, held = self._part, self._held
+        self._part, self._held = bytearray(), 0
+        data = memoryview(part)[:held]
         self._jobs.append(
             (
-                self._hashing.run(self._hash, pieces),
-                self._writing.run(self._storing.write, pieces),
+                self._hashing.run(self._md5.update, data),
+                self._writing.run(self._storing.write, data),
+                part,
             )
         )
-
-    def _hash(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            self._md5.update(piece)
 
     async def _settle(self, left: int) -> None:
         """Wait until no more than ``left`` parts are not hashed and written."""
         while len(self._jobs) > left:
-            hashed, written = self._jobs[0]
+            hashed, written, part = self._jobs[0]
             await written
             await hashed
             self._jobs.popleft()
+            self._spare.append(part)
 
     async def finish(self) -> Shortfall:
         """Store the block, if it is what its hash says; return where it is kept."""
-        if self._pieces:
+        if self._held:
             self._hand_over()
         await self._settle(0)
         if self._md5.hexdigest() != self._md5sum:

@@ -159,7 +159,10 @@ class _Reader(Closing):
         return self._file.read(size)
 
     def read_at_once(self, buffer: bytearray | memoryview) -> bool:
-        return self._file.readinto(buffer) == len(buffer)
+        if len(buffer) > self.size - self._file.tell():
+            return False
+        self._file.readinto(buffer)
+        return True
 
 
 class _Writer(Closing):

@@ -20,10 +20,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.blocks.server.application import Application
+from holdfast.blocks.server.bulk import Bulk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +170,7 @@ class BlockProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self.scope["transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+        self.scope["bulk"] = self.bulk  # type: ignore[typeddict-unknown-key]
         if self._touching:
             self._touching = False
             self.scope["method"] = "TOUCH"
@@ -206,6 +209,19 @@ class BlockProtocol(HttpToolsProtocol):
         if len(body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()
+
+    def bulk(self, left: int) -> Bulk | None:
+        """Take the rest of a body past the parser, so many bytes; None while some waits here."""
+        if self.cycle.body or self.transport.is_closing():
+            return None
+        self.flow.pause_reading()
+        return Bulk(self, self.transport.transport, left)
+
+    def body_over(self) -> None:
+        """Go on after a body that went past the parser."""
+        self.parser = httptools.HttpRequestParser(self)  # this one is still in the middle of it
+        self.on_message_complete()
+        self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
         """Note that the next bytes begin a message, if they come by themselves."""

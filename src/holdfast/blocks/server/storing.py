@@ -18,7 +18,7 @@ from holdfast.blocks.server.volumes import BlockMissing, VolumeError, VolumeFull
 from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from holdfast.blocks.server.mounts import Mounts, Shortfall
     from holdfast.blocks.server.reading import Reading
@@ -100,12 +100,11 @@ class Storing(Closing):
             planned.add(volume)
         return bool(self._copies)
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add bytes to every copy; raises Refused when the last one has failed."""
         for copy in list(self._copies):
             try:
-                for piece in pieces:
-                    copy.write(piece)
+                copy.write(data)
             except VolumeError as error:
                 self._copies.remove(copy)
                 self._close(copy)
@@ -138,7 +137,7 @@ class Storing(Closing):
         self._add(data)
         while self.open():
             try:
-                self.write([data])
+                self.write(data)
             except Refused:
                 continue  # there may be more volumes
             self.finish()
@@ -204,7 +203,7 @@ class _Copy:
         except BlockMissing:
             self._writer = volume.create(md5sum, size)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if self._writer is None:
             assert self._reader is not None
             if self._reader.read(len(data)) == data:
