@@ -99,7 +99,7 @@ def is_there(name: str, folder: int) -> bool:
     return True
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of some data."""
     written = os.write(fd, data)
     while written < len(data):
@@ -193,7 +193,7 @@ class Writer(Closing):
         if not self._committed:
             self._volume.discard(self._name)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes."""
         with failures(self._volume.path):
             write_all(self._fd, data)

@@ -98,7 +98,9 @@ class Incoming:
     def _hand_over(self) -> None:
         part, held = self._part, self._held
         self._part, self._held = bytearray(), 0
-        data = memoryview(part)[:held]
+        # No memoryview: what is stored already is compared with it, and that would take each byte
+        # by itself.
+        data = part if held == len(part) else part[:held]
         self._jobs.append(
             (
                 self._hashing.run(self._md5.update, data),

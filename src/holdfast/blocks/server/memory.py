@@ -174,7 +174,7 @@ class _Writer(Closing):
     def close(self) -> None:
         self._data.clear()
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         self._data += data
 
     def commit(self) -> None:

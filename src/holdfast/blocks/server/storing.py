@@ -100,7 +100,7 @@ class Storing(Closing):
             planned.add(volume)
         return bool(self._copies)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Add bytes to every copy; raises Refused when the last one has failed."""
         for copy in list(self._copies):
             try:
@@ -203,7 +203,7 @@ class _Copy:
         except BlockMissing:
             self._writer = volume.create(md5sum, size)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         if self._writer is None:
             assert self._reader is not None
             if self._reader.read(len(data)) == data:

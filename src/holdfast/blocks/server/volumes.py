@@ -92,7 +92,7 @@ class BlockWriter(AbstractContextManager["BlockWriter", None], Protocol):
     A context manager that gives the block up, unless it was committed.
     """
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes."""
 
     def commit(self) -> None:
