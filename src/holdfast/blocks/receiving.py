@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 from holdfast import ops
 from holdfast.blocks.pages import in_large_pages
+from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holdfast.http.readers import BodyReader
     from holdfast.ops import Program
 
-__all__ = ["md5", "receive"]
+__all__ = ["LARGE", "Hashing", "md5", "receive"]
 
 #: From how many bytes on a thread is worth its start.
 LARGE = 1 << 20
@@ -35,58 +38,61 @@ def md5(data: ops.Buffer) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def receive(reader: BodyReader, size: int, threaded: bool = True) -> Program[tuple[bytes, str]]:
+def receive(
+    reader: BodyReader, size: int, hashing: Hashing | None = None
+) -> Program[tuple[bytes, str]]:
     """Return a body of at most so many bytes, and its MD5.
 
-    ``threaded``: whether a thread may hash it, which a driver of virtual time does not know of.
+    ``hashing``: who takes the MD5 meanwhile; without one it is taken in between.
     """
     # Zeroed by the system when they are first touched; as nothing else refers to them, BytesIO
     # writes into these bytes, and gives them away, without a copy.
     whole = io.BytesIO(bytes(size))
     filled = 0
-    hashing = _Hashing() if threaded and size >= LARGE else None
     digest = hashlib.md5(usedforsecurity=False)
     hashed = 0
-    try:
-        with whole.getbuffer() as view:
-            if size >= LARGE:
-                in_large_pages(view)
-            while True:
-                with view[filled:] as rest:
-                    count: int = yield from reader.read_some(rest)
-                filled += count
-                if filled - hashed >= PIECE or not count:
-                    piece = view[hashed:filled]
-                    hashed = filled
-                    if hashing is not None:
-                        hashing.feed(piece)
-                    else:
-                        digest.update(piece)
-                        piece.release()
-                if not count:
-                    break
-            if hashing is not None:
-                hashing.feed(None)
-                yield ops.Wait(hashing.over, inf)
-                digest = hashing.digest
-                hashing = None
-    finally:
+    with whole.getbuffer() as view:
+        if size >= LARGE:
+            in_large_pages(view)
+        while True:
+            with view[filled:] as rest:
+                count: int = yield from reader.read_some(rest)
+            filled += count
+            if filled - hashed >= PIECE or not count:
+                piece = view[hashed:filled]
+                hashed = filled
+                if hashing is not None:
+                    hashing.feed(piece)
+                else:
+                    digest.update(piece)
+                    piece.release()
+            if not count:
+                break
         if hashing is not None:
-            hashing.feed(None)
+            hashing.close()
+            yield ops.Wait(hashing.over, inf)
+            digest = hashing.digest
     whole.truncate(filled)
     return whole.getvalue(), digest.hexdigest()
 
 
-class _Hashing:
-    """A thread that hashes what it is fed, up to None."""
+class Hashing(Closing):
+    """A thread that hashes what it is fed; a context manager, which lets it end.
+
+    ``over`` is fired when all is hashed that was fed before `close`, and then there is ``digest``.
+    """
 
     def __init__(self) -> None:
         self.over = ops.Signal()
         self.digest = hashlib.md5(usedforsecurity=False)
         self._pieces: SimpleQueue[memoryview | None] = SimpleQueue()
-        self.feed = self._pieces.put
+        self.feed: Callable[[memoryview], None] = self._pieces.put
         # threading's would wait until it runs, for as long as 500 KiB are hashed.
         _thread.start_new_thread(self._run, ())
+
+    def close(self) -> None:
+        """Feed it no more."""
+        self._pieces.put(None)
 
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.blocks.errors import HttpError
 from holdfast.blocks.locators import BLOCK, KeepLocator
-from holdfast.blocks.receiving import md5, receive
+from holdfast.blocks.receiving import LARGE, Hashing, md5, receive
 from holdfast.blocks.requests import (
     BlockRequest,
     Fields,
@@ -189,6 +189,7 @@ class KeepService:
     ) -> Program[bool]:
         """Ask for a block, or whether it is there; returns whether it succeeded."""
         self._begin()
+        hashing: Hashing | None = None
         try:
             request = BlockRequest(method, target, timeout, self.fields)
             size = locator.size
@@ -198,17 +199,22 @@ class KeepService:
                 self._response = response = yield from quick_exchange(self.pool, request, deadline)
             else:
                 request.stream = True
+                if self._threaded and (size is None or size >= LARGE):
+                    hashing = Hashing()  # it takes as long to start as the service to answer
                 self._response = response = yield from exchange(self.pool, request, deadline)
             if response.status_code != 200:
                 yield from self._refused(response)
                 return False
             if method == "GET":
-                self.content = yield from self._block(response, locator)
+                self.content = yield from self._block(response, locator, hashing)
             self._succeeded = True
             return True
         except (HoldfastError, OSError) as error:
             self.error = error
             return False
+        finally:
+            if hashing is not None:
+                hashing.close()
 
     def write(
         self,
@@ -291,7 +297,9 @@ class KeepService:
         self._response = self.error = None
         self.content = b""
 
-    def _block(self, response: Response, locator: KeepLocator) -> Program[bytes]:
+    def _block(
+        self, response: Response, locator: KeepLocator, hashing: Hashing | None
+    ) -> Program[bytes]:
         """Receive a block, and check that it is the one that was asked for."""
         size = locator.size
         data: bytes
@@ -300,9 +308,8 @@ class KeepService:
             digest = md5(data)
         else:
             try:
-                data, digest = yield from receive(
-                    response.reader, self._room(size, response), self._threaded
-                )
+                room = self._room(size, response)
+                data, digest = yield from receive(response.reader, room, hashing)
             finally:
                 response.reader.close()
         if self._download is not None:
