@@ -55,6 +55,14 @@ class Application:
         """Return the whole answer to a GET that needs no wait; see `AtOnce`."""
         return None if self._at_once is None else self._at_once.get(path, headers)
 
+    def takes_put(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Return whether a PUT with such headers may need no wait."""
+        return self._at_once is not None and self._at_once.takes_put(headers)
+
+    def put(self, path: bytes, headers: list[tuple[bytes, bytes]], data: bytes) -> bytes | None:
+        """Store a block if that needs no wait; return the whole answer. See `AtOnce`."""
+        return None if self._at_once is None else self._at_once.put(path, headers, data)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or start and stop with the server."""
         if scope["type"] == "http":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from holdfast.blocks.locators import BLOCK, EMPTY, KeepLocator
 from holdfast.blocks.server.exchanges import Disconnected
 from holdfast.blocks.server.incoming import Incoming
+from holdfast.blocks.server.putting import HASH, classes_of, receipt
 from holdfast.blocks.server.reading import INLINE, WHOLE, is_content
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.sending import Sending
@@ -26,12 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockRequests"]
 
-_HASH = re.compile(r"[0-9a-f]{32}")
-_CLASS = re.compile(r"[-A-Za-z0-9_.]{1,100}")
-
 _VARY = (b"vary", b"X-Keep-Signature")
 _BINARY = (b"content-type", b"application/octet-stream")
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class BlockRequests:
@@ -120,11 +116,11 @@ class BlockRequests:
     # --- writing ---
 
     async def _put(self, exchange: Exchange, name: str) -> None:
-        if not _HASH.fullmatch(name):
+        if not HASH.fullmatch(name):
             raise Refused(400, "a block is put to its hash, as 32 lowercase hexadecimal digits")
         service = self._service
         service.access.check_token(exchange.token)
-        classes = _classes(exchange.header(b"x-keep-storage-classes"))
+        classes = classes_of(exchange.header(b"x-keep-storage-classes"))
         length = exchange.length
         if length is not None and length > BLOCK:
             raise Refused(413, "a block has at most 64 MiB")
@@ -157,17 +153,8 @@ class BlockRequests:
             size = len(data)
             kept = await self._run(self._store, name, data, classes)
         service.metrics.received.inc(size)
-        signed = service.access.signed(f"{name}+{size}", exchange.token)
-        confirmed = ", ".join(f"{one}={count}" for one, count in kept.kept.items() if count)
-        await exchange.answer(
-            200,
-            f"{signed}\n".encode(),
-            [
-                _TEXT,
-                (b"x-keep-replicas-stored", b"%d" % kept.replicas),
-                (b"x-keep-storage-classes-confirmed", confirmed.encode()),
-            ],
-        )
+        data, headers = receipt(service.access, name, size, kept, exchange.token)
+        await exchange.answer(200, data, headers)
 
     def _store(self, md5sum: str, data: bytes, classes: tuple[str, ...]) -> Any:
         if not is_content(md5sum, data):
@@ -249,12 +236,3 @@ def _locator(name: str) -> KeepLocator:
         return KeepLocator(name)
     except ValueError:
         raise Refused(400, "not a locator") from None
-
-
-def _classes(header: str) -> tuple[str, ...]:
-    """Return the names in a header of storage classes."""
-    names = tuple(dict.fromkeys(one.strip() for one in header.split(",") if one.strip()))
-    for name in names:
-        if not _CLASS.fullmatch(name):
-            raise Refused(400, "not a storage class")
-    return names or ("default",)

@@ -90,6 +90,7 @@ class FolderVolume:
         self.writable = not read_only
         self.classes = classes
         self.replication = replication
+        self.quick = not fsync
         self._fsync = fsync
         self._lock = threading.Lock()
         self._pending = 0  # bytes that are still to come in blocks being written

@@ -44,6 +44,7 @@ class MemoryVolume:
     ) -> None:
         self.uuid = uuid or new_uuid()
         self.device_id = self.uuid
+        self.quick = True
         self.writable = not read_only
         self.classes = classes
         self.replication = replication

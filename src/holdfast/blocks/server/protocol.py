@@ -4,8 +4,8 @@ llhttp knows a list of methods, and TOUCH is not among them. So a request that b
 shown to it as one with another method of which we make no use, and gets its own name back when its
 head is complete.
 
-A GET that the application can answer at once is answered within the parser's callback, without
-what uvicorn makes for each request: a task, an event, and messages.
+A GET or a PUT that the application can answer at once is answered within the parser's callback,
+without what uvicorn makes for each request: a task, an event, and messages.
 
 llhttp takes a head of any length, for as long as its bytes come, and so do trailers and the
 extensions of chunks. All that is no body has a limit here, and a head has to come in time.
@@ -94,6 +94,7 @@ class BlockProtocol(HttpToolsProtocol):
     _touching = False
     _begun = b""  # bytes of which nobody knows yet whether they become TOUCH
     _answered = False  # whether the request in progress was answered at once
+    _held: list[bytes] | None = None  # the body of one that may be, when all of it is there
     _moved = False  # whether what came last has completed a head, or brought some body
     _overhead = 0  # bytes since then
     _late: asyncio.TimerHandle | None = None  # when the head that is expected is too late
@@ -105,6 +106,8 @@ class BlockProtocol(HttpToolsProtocol):
         # uvicorn may have put something of its own around it.
         if isinstance(self.app, Application):
             self._get = self.app.get  # type: ignore[method-assign]
+            self._takes_put = self.app.takes_put  # type: ignore[method-assign]
+            self._put = self.app.put  # type: ignore[method-assign]
         self._late = self.loop.call_later(HEAD_TIME, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -139,6 +142,8 @@ class BlockProtocol(HttpToolsProtocol):
                 return
         self._moved = False
         super().data_received(data)
+        if self._held is not None and not self.transport.is_closing():
+            self._let_go()  # the rest of it is still to come
         if self._moved:
             self._overhead = 0
             return
@@ -165,9 +170,21 @@ class BlockProtocol(HttpToolsProtocol):
         """Answer at once, or begin to; give the method its name back."""
         self._moved = True
         self._in_time()
-        if self._answers():
-            self._answered = True
-            return
+        if self._plain:
+            method = self.parser.get_method()
+            if method == b"GET":
+                answer = self._get(self.url, self.headers)
+                if answer is not None:
+                    self._answered = True
+                    self._answer(answer)
+                    return
+            elif method == b"PUT" and self._takes_put(self.headers):
+                self._held = []
+                return
+        self._begin()
+
+    def _begin(self) -> None:
+        """Give a request to the application."""
         super().on_headers_complete()
         self.scope["transport"] = self.transport  # type: ignore[typeddict-unknown-key]
         self.scope["bulk"] = self.bulk  # type: ignore[typeddict-unknown-key]
@@ -175,32 +192,48 @@ class BlockProtocol(HttpToolsProtocol):
             self._touching = False
             self.scope["method"] = "TOUCH"
 
-    def _answers(self) -> bool:
-        """Answer a GET if nothing is in its way: other answers, a slow reader, a limit."""
-        if (
-            self.parser.get_method() != b"GET"
-            or not self._idle
-            or self.pipeline
-            or self.flow.write_paused
-            or self.transport.is_closing()
-            or self.limit_concurrency is not None
-            or self.parser.get_http_version() != "1.1"
-        ):
-            return False
-        answer = self._get(self.url, self.headers)
-        if answer is None:
-            return False
+    @property
+    def _plain(self) -> bool:
+        """Whether nothing is in an answer's way: other answers, a slow reader, a limit."""
+        return (
+            self._idle
+            and not self.pipeline
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+            and self.limit_concurrency is None
+            and self.parser.get_http_version() == "1.1"
+        )
+
+    def _answer(self, answer: bytes) -> None:
         self.transport.transport.write(answer)  # which is in one piece
         self.on_response_complete()
-        return True
+
+    def _let_go(self) -> None:
+        """Give a request to the application, with what has come of its body."""
+        held, self._held = self._held, None
+        assert held is not None
+        self._begin()
+        if held:
+            self.on_body(b"".join(held))
 
     def _get(self, path: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
         """Return the whole answer to a GET that needs no wait."""
         return None
 
+    def _takes_put(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Return whether `_put` is worth a try."""
+        return False
+
+    def _put(self, path: bytes, headers: list[tuple[bytes, bytes]], data: bytes) -> bytes | None:
+        """Return the whole answer to a PUT that needs no wait."""
+        return None
+
     def on_body(self, body: bytes) -> None:
         """Hand over a piece of the body, without copying it when it is the only one that waits."""
         self._moved = True
+        if self._held is not None:
+            self._held.append(body)
+            return
         cycle: Any = self.cycle
         if cycle.body or cycle.response_complete:
             super().on_body(body)
@@ -229,4 +262,11 @@ class BlockProtocol(HttpToolsProtocol):
         if self._answered:
             self._answered = False
             return
+        if self._held is not None:
+            answer = self._put(self.url, self.headers, b"".join(self._held))
+            if answer is not None:
+                self._held = None
+                self._answer(answer)
+                return
+            self._let_go()
         super().on_message_complete()

@@ -132,6 +132,11 @@ class Storing(Closing):
             self._mounts.clear(copy.volume, self._md5sum)
             self.kept.add(copy.volume)
 
+    def add(self, data: bytes) -> bool:
+        """Store a block that is in memory where nobody has it; return whether that was all."""
+        self._add(data)
+        return bool(self.kept.replicas) and not any(map(self.kept.needs, self._left))
+
     def store(self, data: bytes) -> None:
         """Store a block that is in memory, on other volumes where some fail."""
         self._add(data)

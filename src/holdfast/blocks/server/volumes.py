@@ -114,6 +114,9 @@ class Volume(Protocol):
     device_id: str
     #: Whether blocks can be put, touched and removed.
     writable: bool
+    #: Whether `add` of a small block waits for nothing, as a rule; it may be called on the event
+    #: loop then.
+    quick: bool
     #: How many copies it keeps of what it is given, below its own surface.
     replication: int
     #: The names of the storage classes that it fulfils.
