@@ -13,6 +13,7 @@ from holdfast.blocks.server.folder import FolderVolume
 from holdfast.blocks.server.memory import MemoryVolume
 from holdfast.blocks.server.volumes import Volume, VolumeError
 from tests.blocks.server.services import QUIET, SYSTEM, Running, locator, md5, read_answer, running
+from tests.blocks.server.test_at_once import asked, put_of
 
 
 def test_index(service: Running, folder: Path) -> None:
@@ -117,7 +118,7 @@ def test_error_in_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(volume, "add", fail)
             patch.setattr(volume, "create", fail)
-            assert service.put(b"foo").status == 503
+            assert asked(service, put_of(b"foo"))[0][0].startswith(b"HTTP/1.1 503 ")
             assert service.put(bytes(2_000_000)).status == 503
         assert service.put(b"foo").status == 200
         with monkeypatch.context() as patch:
