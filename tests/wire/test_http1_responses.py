@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.wire.http1 import LIMITS, Limits, ResponseParser, WireError, WireLimitError
+from holdfast.wire.http1 import (
+    LIMITS,
+    Limits,
+    Message,
+    ResponseParser,
+    WireError,
+    WireLimitError,
+)
 from tests.servers.messages import chunked
 from tests.wire.responses import (
     Example,
@@ -476,3 +483,17 @@ def test_empty_lines_after_a_response_are_no_surplus() -> None:
         (parsed,) = parse(pieces)
         assert parsed.complete
         assert not parsed.surplus
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["A", "a", "a-b", "B", "ab"]), st.text("ab: \t")), max_size=6
+    )
+)
+def test_one_field(fields: list[tuple[str, str]]) -> None:
+    """A field that is looked up by itself is the first one of that name."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    message = Message(f"HTTP/1.1 200 OK a: b\r\n{lines}\r\n".encode(), 200)
+    for wanted in (b"a", b"a-b", b"b", b"ab", b"c"):
+        found = [value for name, value in message.headers if name.lower() == wanted]
+        assert message.field(wanted) == (found[0] if found else None)

@@ -138,13 +138,8 @@ class KeepService:
 
     def header(self, name: str) -> str | None:
         """Return a header of the last answer, by its name in lower case."""
-        if self._response is None:
-            return None
-        wanted = name.encode()
-        for field, value in self._response.raw_headers:
-            if field.lower() == wanted:
-                return value.decode("latin-1")
-        return None
+        value = None if self._response is None else self._response.raw_header(name.encode())
+        return None if value is None else value.decode("latin-1")
 
     def get(
         self,

@@ -68,6 +68,10 @@ class Response:
         """The header fields as they came."""
         return list(self._message.headers)
 
+    def raw_header(self, name: bytes) -> bytes | None:
+        """Return one header field as it came, by its name in lower case; the first of several."""
+        return self._message.field(name)
+
     @property
     def reason_phrase(self) -> str:
         """The reason phrase, the standard's own when the server gave none."""

@@ -150,6 +150,13 @@ class Message:
             self._headers = [(name, value.strip(b" \t")) for name, _, value in parted]
         return self._headers
 
+    def field(self, name: bytes) -> bytes | None:
+        """Return the first header field of a name, given in lower case, without reading others."""
+        start = self.head.lower().find(b"\r\n%b:" % name) + 3 + len(name)
+        if start < 3 + len(name):
+            return None
+        return self.head[start : self.head.index(b"\r\n", start)].strip(b" \t")
+
     def frame(self, bodiless: bool) -> None:
         """Read from the header fields where the body ends (RFC 9112 6.3), and how it is coded."""
         keep_alive = self.head[5:8] == b"1.1"

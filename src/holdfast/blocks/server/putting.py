@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from holdfast.blocks.server.refusals import Refused
@@ -19,6 +20,7 @@ _CLASS = re.compile(r"[-A-Za-z0-9_.]{1,100}")
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
+@lru_cache(maxsize=64)
 def classes_of(header: str) -> tuple[str, ...]:
     """Return the names in a header of storage classes; raises Refused."""
     names = tuple(dict.fromkeys(one.strip() for one in header.split(",") if one.strip()))
