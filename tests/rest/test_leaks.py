@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast import HoldfastError
+from holdfast.errors import DeadlineExceeded
 from holdfast.rest import AsyncReplicas, AsyncResource, AsyncShards
 from tests.faults import Fault
 from tests.rest.conftest import StartEchoes
@@ -96,7 +97,11 @@ def test_a_host_recovers(face: Face, echo: EchoServer, fault_proxy: StartFaultPr
         assert all(isinstance(error, OSError) for error in errors)
         proxy.heal()
         face.rest()
-        answers = face.at_once([call for _, call in callers.values()])
+        for _ in range(20):
+            answers = face.at_once([call for _, call in callers.values()])
+            late = [answer for answer in answers if isinstance(answer, DeadlineExceeded)]
+            if not late:
+                break  # else the machine was too slow for 0.6 s, not the host
         assert [answer for answer in answers if isinstance(answer, Exception)] == []
 
 
