@@ -69,7 +69,7 @@ def test_refused(signing: Running, clock: Clock, method: str) -> None:
     assert status(signed.replace("acbd", "acbe"), "tok") == 400
     wrong = sign(b"another key", f"{FOO}+3", "tok", int(time.time()) + 100, 3600)
     assert status(wrong, "tok") == 400
-    clock.ahead = 3599
+    clock.ahead = 3500
     assert status(signed, "tok") == 200
     clock.ahead = 3601
     assert status(signed, "tok") == 401

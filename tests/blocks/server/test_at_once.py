@@ -251,14 +251,14 @@ def test_slow_ones_are_left_to_threads(
     """After a slow one others have the event loop for themselves, a hundred times as long."""
     now = 1000.0
     monkeypatch.setattr(at_once, "perf_counter", lambda: now)
-    add = Storing.add
 
-    def slow(storing: Storing, data: bytes) -> bool:
-        nonlocal now
-        now += 100.0
-        return add(storing, data)
+    class Slow(Storing):
+        def add(self, data: bytes) -> bool:
+            nonlocal now
+            now += 100.0
+            return super().add(data)
 
-    monkeypatch.setattr(Storing, "add", slow)
+    monkeypatch.setattr(at_once, "Storing", Slow)
     for data, later, noted in ((b"a", 0, 1), (b"b", 0, 1), (b"c", 9999, 1), (b"d", 1, 2)):
         now += later
         assert asked(service, put_of(data))[0][0].startswith(b"HTTP/1.1 200 ")

@@ -132,14 +132,9 @@ class Storing(Closing):
             self._mounts.clear(copy.volume, self._md5sum)
             self.kept.add(copy.volume)
 
-    def add(self, data: bytes) -> bool:
-        """Store a block that is in memory where nobody has it; return whether that was all."""
-        self._add(data)
-        return bool(self.kept.replicas) and not any(map(self.kept.needs, self._left))
-
     def store(self, data: bytes) -> None:
         """Store a block that is in memory, on other volumes where some fail."""
-        self._add(data)
+        self.add(data)
         while self.open():
             try:
                 self.write(data)
@@ -149,8 +144,11 @@ class Storing(Closing):
         if not self.kept.replicas:
             raise self.refusal()
 
-    def _add(self, data: bytes) -> None:
-        """Store a block on volumes that do not have it, up to the first that does."""
+    def add(self, data: bytes) -> bool:
+        """Store a block on volumes that do not have it, up to the first that does.
+
+        Returns whether it has all its copies now.
+        """
         passed = []
         while self._left:
             volume = self._left.pop(0)
@@ -170,6 +168,7 @@ class Storing(Closing):
             else:
                 passed.append(volume)
         self._left = passed + self._left
+        return bool(self.kept.replicas) and not any(map(self.kept.needs, self._left))
 
     def _failed(self, volume: Volume, error: VolumeError) -> None:
         if not isinstance(error, VolumeFull):
