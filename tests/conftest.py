@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,13 @@ settings.load_profile("holdfast")
 pytest_plugins = ["tests.servers.fixtures"]
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run more tests at a time than there are processors: most of them wait for a socket."""
+    processors = os.cpu_count() or 1
+    return processors + min(processors, 4)
 
 
 @pytest.fixture(scope="session", autouse=True)
