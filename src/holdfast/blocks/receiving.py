@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from holdfast import ops
 from holdfast.blocks.pages import in_large_pages
-from holdfast.lifetimes import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,10 +75,10 @@ def receive(
     return whole.getvalue(), digest.hexdigest()
 
 
-class Hashing(Closing):
-    """A thread that hashes what it is fed; a context manager, which lets it end.
+class Hashing:
+    """A thread that hashes what it is fed, until `close`.
 
-    ``over`` is fired when all is hashed that was fed before `close`, and then there is ``digest``.
+    Then, when all of it is hashed, ``over`` is fired, and there is ``digest``.
     """
 
     def __init__(self) -> None:
@@ -91,7 +90,7 @@ class Hashing(Closing):
         _thread.start_new_thread(self._run, ())
 
     def close(self) -> None:
-        """Feed it no more."""
+        """Feed it no more, and let it end; once or more often."""
         self._pieces.put(None)
 
     def _run(self) -> None:

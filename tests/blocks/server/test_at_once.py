@@ -263,3 +263,49 @@ def test_slow_ones_are_left_to_threads(
         now += later
         assert asked(service, put_of(data))[0][0].startswith(b"HTTP/1.1 200 ")
         assert len(puts_at_once) == noted
+
+
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("target", ["http://x", "http://:80:80/", "*", "x"])
+def test_put_to_nowhere(service: Running, target: str, split: bool) -> None:
+    """A target that is none is refused, however it comes."""
+    request = head("PUT", target, 3)
+    with service.socket() as sock:
+        sock.sendall(request if split else request + b"foo")
+        assert read_answer(sock)[0].startswith(b"HTTP/1.1 400 ")
+
+
+def test_first_storage_classes(service: Running) -> None:
+    """Of several headers with storage classes, the first counts both ways."""
+    classes = ("X-Keep-Storage-Classes: other", "X-Keep-Storage-Classes: default")
+    for more in ((), (ORDINARY,)):
+        ((answer, _),) = asked(service, put_of(b"foo", *classes, *more))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        data = os.urandom(10)
+        ((answer, _),) = asked(service, put_of(data, *reversed(classes), *more))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_failing_volumes_are_left_to_threads() -> None:
+    """After a failure of a volume, which comes both ways, the next ones take the ordinary one."""
+    with running([MemoryVolume(capacity=0)]) as service:
+        for number in range(5):
+            ((answer, _),) = asked(service, put_of(b"%d" % number))
+            assert answer.startswith(b"HTTP/1.1 507 ")
+        metrics = service.request("GET", "/metrics").text
+        (count,) = [
+            float(line.split()[1])
+            for line in metrics.splitlines()
+            if line.startswith("holdfast_blocks_volume_errors_total{")
+        ]
+        assert count == 6
+
+
+@pytest.mark.parametrize("length", ["0" * 5000 + "3", "9" * 5000, "9" * 19])
+def test_endless_length(service: Running, length: str) -> None:
+    """A length of which no number can be made is too long."""
+    with service.socket() as sock:
+        sock.sendall(
+            head("PUT", f"/{md5(b'foo')}")[:-2] + f"Content-Length: {length}\r\n\r\n".encode()
+        )
+        assert read_answer(sock)[0].split()[1] in (b"413", b"400")

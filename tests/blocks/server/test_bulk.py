@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import http.client
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from holdfast.blocks.server.exchanges import Disconnected, Exchange
 from holdfast.blocks.server.folder import FolderVolume
 from holdfast.blocks.server.memory import MemoryVolume
 from holdfast.blocks.server.parts import CHUNK, LARGEST
+from holdfast.blocks.server.protocol import BlockProtocol
 from holdfast.blocks.server.volumes import VolumeError
 from tests.blocks.server.services import QUIET, locator, md5, read_answer, running
 from tests.blocks.server.test_connections import head
@@ -146,6 +149,11 @@ class Transport:
         self.protocol.buffer_updated(size)
 
 
+def to(buffer: bytearray) -> Callable[[], memoryview]:
+    """Return what gives a buffer."""
+    return lambda: memoryview(buffer)
+
+
 class Protocol:
     """What a body gives its connection back to."""
 
@@ -183,7 +191,7 @@ def test_nothing_but_the_body(
         while bulk.left:
             buffer = bytearray(rooms[turns % len(rooms)])
             turns += 1
-            task = asyncio.ensure_future(bulk.receive_into(memoryview(buffer), moved))
+            task = asyncio.ensure_future(bulk.receive_into(to(buffer), moved))
             await asyncio.sleep(0)
             while transport.reading:
                 transport.receive(sizes[received % len(sizes)])
@@ -215,9 +223,8 @@ def test_a_slow_sender_is_not_an_idle_one() -> None:
             "bulk": lambda left: Bulk(protocol, transport, left),
         }
         exchange = Exchange(scope, first, nothing, lambda: now)
-        buffer = memoryview(bytearray(CHUNK))
-        assert await exchange.receive_into(buffer) == 5
-        task = asyncio.ensure_future(exchange.receive_into(buffer))
+        assert await exchange.receive_into(room) == 5
+        task = asyncio.ensure_future(exchange.receive_into(room))
         await asyncio.sleep(0)
         for _ in range(3):
             now += 1
@@ -228,14 +235,17 @@ def test_a_slow_sender_is_not_an_idle_one() -> None:
         await asyncio.sleep(0)
         assert exchange.waiting_since is None
         assert not transport.reading
-        task = asyncio.ensure_future(exchange.receive_into(buffer))
+        task = asyncio.ensure_future(exchange.receive_into(room))
         await asyncio.sleep(0)
         transport.protocol.connection_lost(None)
         with pytest.raises(Disconnected):
             await task
         assert protocol.lost
         with pytest.raises(Disconnected):
-            await exchange.receive_into(buffer)
+            await exchange.receive_into(room)
+
+    def room() -> memoryview:
+        return memoryview(bytearray(CHUNK))
 
     async def first() -> Any:
         return {"type": "http.request", "body": b"first", "more_body": True}
@@ -244,3 +254,145 @@ def test_a_slow_sender_is_not_an_idle_one() -> None:
         raise AssertionError("nothing is sent")
 
     asyncio.run(main())
+
+
+def body_of(transport: Any, pieces: list[bytes], length: int) -> tuple[Exchange, Protocol]:
+    """Return an exchange whose body begins with pieces, and comes past the parser after them."""
+    protocol: Any = Protocol()
+    left = iter(pieces)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": next(left), "more_body": True}
+
+    async def send(message: Any) -> None:
+        pass
+
+    scope = {
+        "method": "PUT",
+        "path": "/",
+        "headers": [(b"content-length", b"%d" % length)],
+        "bulk": lambda left: Bulk(protocol, transport, left),
+    }
+    return Exchange(scope, receive, send, lambda: 0.0), protocol
+
+
+def test_no_memory_for_nothing() -> None:
+    """Whoever sends nothing, or nothing more, takes no memory."""
+    transport: Any = Transport(bytes(4 * CHUNK))
+    rooms = 0
+
+    def room() -> memoryview:
+        nonlocal rooms
+        rooms += 1
+        return memoryview(bytearray(CHUNK))
+
+    async def main() -> None:
+        exchange, _ = body_of(transport, [b"first"], 2 * CHUNK + 5)
+        assert await exchange.receive_into(room) == 5
+        for expected in (1, 2):
+            task = asyncio.ensure_future(exchange.receive_into(room))
+            await asyncio.sleep(0)
+            assert rooms == expected
+            transport.receive(CHUNK)
+            assert rooms == expected + 1
+            assert await task == CHUNK
+        assert await exchange.receive_into(room) == 0
+        assert rooms == 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+def test_cancelled_at_the_end(cancelled_first: bool) -> None:
+    """One that is cancelled with the last byte leaves the connection alone, and has ended."""
+    transport: Any = Transport(bytes(CHUNK))
+
+    def room() -> memoryview:
+        return memoryview(bytearray(CHUNK))
+
+    async def main() -> None:
+        exchange, protocol = body_of(transport, [b"first"], CHUNK + 5)
+        assert await exchange.receive_into(room) == 5
+        task = asyncio.ensure_future(exchange.receive_into(room))
+        await asyncio.sleep(0)
+        if cancelled_first:
+            task.cancel()
+            transport.receive(CHUNK)
+        else:
+            transport.receive(CHUNK)
+            task.cancel()
+        transport.reading = True  # as the protocol has it, whose connection it is
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert protocol.over
+        assert transport.reading
+        assert await exchange.receive_into(room) == 0
+
+    asyncio.run(main())
+
+
+def test_what_came_before_is_counted() -> None:
+    """The rest of a body of which some was read otherwise is no more than the rest."""
+    transport: Any = Transport(bytes(4 * CHUNK))
+
+    async def main() -> None:
+        exchange, protocol = body_of(transport, [bytes(CHUNK), b"second"], 2 * CHUNK + 6)
+        assert await exchange.piece() == bytes(CHUNK)
+        buffer = memoryview(bytearray(LARGEST))
+        assert await exchange.receive_into(lambda: buffer) == 6
+        task = asyncio.ensure_future(exchange.receive_into(lambda: buffer))
+        await asyncio.sleep(0)
+        transport.receive(LARGEST)
+        assert await task == CHUNK
+        assert protocol.over
+        assert len(transport.data) == 3 * CHUNK
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("loop")
+def test_the_end_of_a_connection_behind_it() -> None:
+    """A request that ends the connection is answered behind a long body as well."""
+    data = os.urandom(3 * LARGEST)
+    with running([MemoryVolume()]) as service, service.socket() as sock:
+        sock.sendall(head("PUT", f"/{md5(data)}", len(data)) + data)
+        assert read_answer(sock)[0].startswith(b"HTTP/1.1 200 ")
+        last = head("HEAD", f"/{locator(data)}", None, "Connection: close")
+        sock.sendall(last + head("GET", f"/{locator(data)}"))
+        assert sock.recv(16) == b"HTTP/1.1 200 OK\r"
+
+
+def test_an_upload_behind_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time for the next request has ended when there is one, however long that takes."""
+    seen: list[BlockProtocol] = []
+    bulk = BlockProtocol.bulk
+
+    def noting(self: BlockProtocol, left: int) -> Bulk | None:
+        seen.append(self)
+        return bulk(self, left)
+
+    monkeypatch.setattr(BlockProtocol, "bulk", noting)
+    data = os.urandom(3 * LARGEST)
+    with running([MemoryVolume()]) as service, service.socket() as sock:
+        service.put(b"foo")
+        put = head("PUT", f"/{md5(data)}", len(data)) + data
+        sock.sendall(head("GET", f"/{locator(b'foo')}") + put[:-1])
+        assert read_answer(sock)[1] == b"foo"
+        while not seen:
+            service.request("GET", "/_health/ping")
+        assert all(one.timeout_keep_alive_task is None for one in seen)
+        sock.sendall(put[-1:])
+        assert read_answer(sock)[1] == f"{locator(data)}\n".encode()
+
+
+def test_idle_ones_linger(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever is given up in the middle of a body is told why, without an error of the service."""
+    config = dataclasses.replace(QUIET, idle_timeout=0.2)
+    with running([MemoryVolume()], config) as service:
+        for path in (f"/{md5(b'')}", f"/{md5(b'foo')}"):
+            with service.socket() as sock:
+                sock.sendall(head("PUT", path, 3 * LARGEST) + bytes(LARGEST))
+                assert read_answer(sock)[0].startswith(b"HTTP/1.1 408 ")
+                sock.shutdown(socket.SHUT_WR)
+                assert sock.recv(1) == b""
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []

@@ -15,8 +15,8 @@ import pytest
 from tests.blocks.server.services import Process, locator, md5
 
 
-async def put(process: Process, data: bytes) -> bool:
-    """Put a block; return whether it was acknowledged."""
+async def put(process: Process, data: bytes, killed: asyncio.Event | None = None) -> bool:
+    """Put a block; return whether it was acknowledged. Half of it waits until it was killed."""
     try:
         reader, writer = await asyncio.open_connection(*process.address)
     except OSError:
@@ -24,6 +24,9 @@ async def put(process: Process, data: bytes) -> bool:
     try:
         head = f"PUT /{md5(data)} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
         writer.write(head.encode())
+        if killed is not None:
+            writer.write(data[: len(data) // 2])
+            await killed.wait()
         writer.write(data)
         await writer.drain()
         answer = await reader.read(20)
@@ -37,14 +40,17 @@ async def put(process: Process, data: bytes) -> bool:
 async def put_and_kill(process: Process, blocks: list[bytes], kill_after: int) -> set[bytes]:
     """Put blocks at once and kill the service in the middle; return what was acknowledged."""
     acknowledged = set()
+    killed = asyncio.Event()
 
-    async def one(data: bytes) -> None:
-        if await put(process, data):
+    async def one(data: bytes, half: bool) -> None:
+        if await put(process, data, killed if half else None):
             acknowledged.add(data)
             if len(acknowledged) == kill_after:
                 process.kill()
+                killed.set()
 
-    await asyncio.gather(*(one(data) for data in blocks))
+    # Some are in the middle, however fast the service is.
+    await asyncio.gather(*(one(data, number % 7 == 0) for number, data in enumerate(blocks)))
     return acknowledged
 
 

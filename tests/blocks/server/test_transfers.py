@@ -49,6 +49,8 @@ def test_each_chunk_is_waited_for_by_itself(size: int, more: bool) -> None:
 class Storing:
     """A block that is written when it may be."""
 
+    size = 4 * LARGEST
+
     def __init__(self) -> None:
         self.writing, self.may_write, self.written = (threading.Event() for _ in range(3))
         self.closed = False

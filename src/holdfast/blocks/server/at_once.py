@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.blocks.locators import EMPTY, KeepLocator
 from holdfast.blocks.server.access import token_of
-from holdfast.blocks.server.exchanges import request_id_of
+from holdfast.blocks.server.exchanges import length_of, request_id_of
 from holdfast.blocks.server.putting import HASH, classes_of, receipt
 from holdfast.blocks.server.reading import INLINE, is_content
 from holdfast.blocks.server.refusals import Refused
@@ -31,6 +31,8 @@ _OTHER_GETS = _OTHERS | {b"content-length", b"x-keep-signature"}
 #: many times as long: no more than a hundredth of the time is lost to slow ones.
 SLOW = 0.005
 REST = 100
+#: For so many seconds they are when a volume has failed: it would fail both ways.
+BROKEN = 10.0
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nx-request-id: %b\r\ncontent-length: %d\r\n"
@@ -86,7 +88,7 @@ class AtOnce:
             if name in _OTHERS:
                 return False
             if name == b"content-length":
-                length = int(value)  # the parser has checked that it is a number
+                length = length_of(value)
         return (
             0 < length <= INLINE
             and perf_counter() >= self._quick_from
@@ -100,7 +102,7 @@ class AtOnce:
         """
         began = perf_counter()
         token, request_id = "", b""
-        classes: tuple[str, ...] = ("default",)
+        classes: tuple[str, ...] = ()
         name = path[1:].decode("latin-1")
         try:
             for field, value in headers:
@@ -108,17 +110,20 @@ class AtOnce:
                     token = token_of(value)
                 elif field == b"x-request-id":
                     request_id = value
-                elif field == b"x-keep-storage-classes":
+                elif field == b"x-keep-storage-classes" and not classes:
                     classes = classes_of(value.decode("latin-1"))
             self._access.check_token(token)
         except Refused:
             return None
         if not HASH.fullmatch(name) or not is_content(name, data):
             return None
+        classes = classes or classes_of("")
         storing = Storing(self._mounts, self._reading, name, size=len(data), classes=classes)
         added = storing.add(data)
         now = perf_counter()
-        if now - began > SLOW:
+        if storing.failed:
+            self._quick_from = now + BROKEN
+        elif now - began > SLOW:
             self._quick_from = now + REST * (now - began)
         if not added:
             return None

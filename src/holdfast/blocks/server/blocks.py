@@ -142,7 +142,7 @@ class BlockRequests:
                 classes=classes,
             )
             async with Incoming(storing, name, service.workers) as incoming:
-                while size := await exchange.receive_into(incoming.room()):
+                while size := await exchange.receive_into(incoming.room):
                     await incoming.filled(size)
                 kept = await incoming.finish()
             size = incoming.size

@@ -22,29 +22,33 @@ __all__ = ["Bulk"]
 class Bulk(asyncio.BufferedProtocol):
     """Has a connection for as long as a body lasts, and then gives it back to its protocol.
 
-    ``left``: how many bytes of the body are to come. Nothing is read but into a buffer that is
-    waited for, and never more than the body.
+    ``left``: how many bytes of the body are to come. Nothing is read while nobody waits for it, and
+    never more than the body.
     """
 
     def __init__(self, protocol: BlockProtocol, transport: asyncio.Transport, left: int) -> None:
         self._protocol = protocol
         self._transport = transport
         self.left = left
-        self._view = memoryview(b"")
+        self._room: Callable[[], memoryview] | None = None
+        self._view: memoryview | None = None
         self._filled = 0
         self._waiter: asyncio.Future[None] | None = None
         self._moved: Callable[[], None] | None = None
         self._lost = False
         transport.set_protocol(self)
 
-    async def receive_into(self, view: memoryview, moved: Callable[[], None]) -> int:
+    async def receive_into(self, room: Callable[[], memoryview], moved: Callable[[], None]) -> int:
         """Fill a buffer; return how many bytes that are, fewer only at the end of the body.
 
-        ``moved`` is called whenever some have come. Raises Disconnected.
+        ``room`` gives the buffer, once there are bytes for it: who has sent nothing must not take
+        memory. ``moved`` is called whenever some have come. Raises Disconnected.
         """
+        if not self.left:
+            return 0
         if self._lost or self._transport.is_closing():
             raise Disconnected
-        self._view = view[: self.left]
+        self._room = room
         self._filled = 0
         self._moved = moved
         self._waiter = asyncio.get_running_loop().create_future()
@@ -52,10 +56,9 @@ class Bulk(asyncio.BufferedProtocol):
         try:
             await self._waiter
         finally:
-            if self._waiter.cancelled():
+            if self._waiter.cancelled() and self.left:  # else it is the protocol's again
                 self._pause()
-            self._waiter = self._moved = None
-            self._view = memoryview(b"")
+            self._waiter = self._moved = self._room = self._view = None
         return self._filled
 
     def _pause(self) -> None:
@@ -66,10 +69,14 @@ class Bulk(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes belong."""
+        if self._view is None:
+            assert self._room is not None
+            self._view = self._room()[: self.left]
         return self._view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take note of bytes that have come."""
+        assert self._view is not None
         self._filled += nbytes
         self.left -= nbytes
         if self._filled < len(self._view):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from holdfast.blocks.server.bulk import Bulk
 
-__all__ = ["Disconnected", "Exchange", "request_id_of"]
+__all__ = ["Disconnected", "Exchange", "length_of", "request_id_of"]
 
 #: How long a body that nobody wants is read, in seconds: who sends it reads the answer only then.
 LINGER = 5.0
@@ -37,6 +37,12 @@ def request_id_of(given: bytes) -> bytes:
     return given if _ID.fullmatch(given) else b"req-%020x" % random.getrandbits(80)
 
 
+def length_of(value: bytes) -> int:
+    """Return a Content-Length, of which the parser has checked that it has digits alone."""
+    # Of some thousand digits, such as noughts, Python makes no number; no body is as long.
+    return int(value) if len(value) <= 20 else 10**20
+
+
 class Disconnected(Exception):
     """The client has gone."""
 
@@ -49,6 +55,7 @@ class Exchange:
         "_bulk",
         "_clock",
         "_headers",
+        "_lingers",
         "_receive",
         "_received",
         "_rest",
@@ -94,7 +101,7 @@ class Exchange:
         self.request_id = b""
         for name, value in self._headers:
             if name == b"content-length":
-                self.length = int(value)  # the parser has checked that it is a number
+                self.length = length_of(value)
             elif name == b"transfer-encoding":
                 self.length = None
             elif name == b"authorization":
@@ -105,6 +112,7 @@ class Exchange:
                 self.expects = value.lower() == b"100-continue"
         self.request_id = request_id_of(self.request_id)
         self._body_over = self.length == 0
+        self._lingers = False  # whether it reads what nobody wants, in a time of its own
         self._received = 0  # bytes of the body
         self._rest: bytes | memoryview = b""  # those of them for which there was no room
         self._start_bulk: Callable[[int], Bulk | None] | None = scope.get("bulk")
@@ -120,7 +128,7 @@ class Exchange:
     async def piece(self) -> bytes:
         """Return the next piece of the body, empty at its end; raises Disconnected."""
         while not self._body_over:
-            self.waiting_since = self._clock()
+            self._waits()
             try:
                 message = await self._receive()
             finally:
@@ -129,28 +137,30 @@ class Exchange:
                 raise Disconnected
             self._body_over = not message.get("more_body", False)
             data: bytes = message.get("body", b"")
+            self._received += len(data)
             if data:
                 return data
         return b""
 
-    async def receive_into(self, view: memoryview) -> int:
+    async def receive_into(self, room: Callable[[], memoryview]) -> int:
         """Receive the next bytes of the body into a buffer; return how many, 0 at its end.
 
-        Raises Disconnected.
+        ``room`` gives the buffer, once there are bytes for it. Raises Disconnected.
         """
         if self._body_over and not self._rest:
             return 0
         if self._bulk is not None:
             self._waits()
             try:
-                size = await self._bulk.receive_into(view, self._waits)
+                return await self._bulk.receive_into(room, self._waits)
             finally:
                 self.waiting_since = None
-            self._body_over = not self._bulk.left
-            return size
+                self._body_over = not self._bulk.left
         if not self._rest:
             self._rest = memoryview(await self.piece())
-            self._received += len(self._rest)
+            if not self._rest:
+                return 0
+        view = room()
         size = min(len(view), len(self._rest))
         view[:size] = self._rest[:size]
         self._rest = self._rest[size:]
@@ -161,7 +171,8 @@ class Exchange:
         return size
 
     def _waits(self) -> None:
-        self.waiting_since = self._clock()
+        if not self._lingers:
+            self.waiting_since = self._clock()
 
     async def body(self, limit: int) -> bytes:
         """Return the whole body, refused beyond ``limit`` bytes; raises Disconnected."""
@@ -230,9 +241,10 @@ class Exchange:
         """Read what still comes, lest the connection is reset before the answer is read."""
         left = 2 * BLOCK
         scrap = memoryview(bytearray(1 << 16))
+        self._lingers = True
         try:
             async with asyncio.timeout(LINGER):
-                while left > 0 and (size := await self.receive_into(scrap)):
+                while left > 0 and (size := await self.receive_into(lambda: scrap)):
                     left -= size
         except (TimeoutError, Disconnected):
             pass

@@ -1,7 +1,8 @@
 """Large blocks are stored while they arrive, with few parts of them in memory.
 
 While one part is hashed and written, on two threads, the next one waits for that and a third one
-gathers; no more than these three are ever in memory.
+gathers, from when there is something to gather; no more than these three are ever in memory. They
+are used again and again.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Incoming:
                 if len(self._part) == size:
                     break
             else:
-                self._part = bytearray(size)
+                self._part = bytearray(min(size, max(self._storing.size - self.size, 1)))
         return memoryview(self._part)[self._held :]
 
     async def filled(self, size: int) -> None:

@@ -143,7 +143,10 @@ class BlockProtocol(HttpToolsProtocol):
         self._moved = False
         super().data_received(data)
         if self._held is not None and not self.transport.is_closing():
-            self._let_go()  # the rest of it is still to come
+            try:
+                self._let_go()  # the rest of it is still to come
+            except Exception:  # which the parser tells of when it happens in its callbacks
+                self.send_400_response("Invalid HTTP request received.")
         if self._moved:
             self._overhead = 0
             return
@@ -185,6 +188,7 @@ class BlockProtocol(HttpToolsProtocol):
 
     def _begin(self) -> None:
         """Give a request to the application."""
+        self._unset_keepalive_if_required()  # which the answer before has set
         super().on_headers_complete()
         self.scope["transport"] = self.transport  # type: ignore[typeddict-unknown-key]
         self.scope["bulk"] = self.bulk  # type: ignore[typeddict-unknown-key]
@@ -253,6 +257,7 @@ class BlockProtocol(HttpToolsProtocol):
     def body_over(self) -> None:
         """Go on after a body that went past the parser."""
         self.parser = httptools.HttpRequestParser(self)  # this one is still in the middle of it
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
         self.on_message_complete()
         self.flow.resume_reading()
 

@@ -49,10 +49,12 @@ class Storing(Closing):
         self._mounts = mounts
         self._reading = reading
         self._md5sum = md5sum
-        self._size = size
+        self.size = size
         self.kept: Shortfall = mounts.shortfall(only.classes if only else classes)
         self._left = [only] if only else self._candidates()
         self._copies: list[_Copy] = []
+        #: Whether a volume has failed.
+        self.failed = False
         self._full = True  # whether every failure was for want of room
 
     def _candidates(self) -> list[Volume]:
@@ -93,7 +95,7 @@ class Storing(Closing):
                 self._left.append(volume)
                 continue
             try:
-                self._copies.append(_Copy(volume, self._md5sum, self._size))
+                self._copies.append(_Copy(volume, self._md5sum, self.size))
             except VolumeError as error:
                 self._failed(volume, error)
                 continue
@@ -171,6 +173,7 @@ class Storing(Closing):
         return bool(self.kept.replicas) and not any(map(self.kept.needs, self._left))
 
     def _failed(self, volume: Volume, error: VolumeError) -> None:
+        self.failed = True
         if not isinstance(error, VolumeFull):
             self._full = False
         self._reading.failed(volume, self._md5sum, error)
