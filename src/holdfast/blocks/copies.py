@@ -115,8 +115,5 @@ class KeepWriterQueue:
 
     def _missing(self) -> int:
         """Return how many copies more to ask for, should all go well that is under way."""
-        missing = self.wanted_copies
-        missing -= min([self.successful_copies, *self.confirmed_storage_classes.values()])
-        for task in self._under_way:
-            missing -= task.copies
-        return missing
+        confirmed = min([self.successful_copies, *self.confirmed_storage_classes.values()])
+        return self.wanted_copies - confirmed - sum(task.copies for task in self._under_way)

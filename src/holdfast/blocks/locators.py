@@ -14,10 +14,13 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-__all__ = ["BLOCK", "EMPTY", "KeepLocator", "Remote"]
+__all__ = ["BLOCK", "EMPTY", "HASH", "KeepLocator", "Remote"]
 
 #: The most bytes of one block.
 BLOCK = 64 * 1024 * 1024
+
+#: What a block's hash is, by itself.
+HASH = re.compile(r"[0-9a-f]{32}")
 
 # The parts in ASCII only: `\d` would take the digits of other scripts.
 _LOCATOR = re.compile(

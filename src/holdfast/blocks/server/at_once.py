@@ -10,10 +10,10 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from holdfast.blocks.locators import EMPTY, KeepLocator
+from holdfast.blocks.locators import EMPTY, HASH, KeepLocator
 from holdfast.blocks.server.access import token_of
 from holdfast.blocks.server.exchanges import length_of, request_id_of
-from holdfast.blocks.server.putting import HASH, classes_of, receipt
+from holdfast.blocks.server.putting import classes_of, receipt
 from holdfast.blocks.server.reading import INLINE, is_content
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.storing import Storing

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from holdfast.blocks.locators import BLOCK, EMPTY, KeepLocator
+from holdfast.blocks.locators import BLOCK, EMPTY, HASH, KeepLocator
 from holdfast.blocks.server.exchanges import Disconnected
 from holdfast.blocks.server.incoming import Incoming
-from holdfast.blocks.server.putting import HASH, classes_of, receipt
+from holdfast.blocks.server.putting import classes_of, receipt
 from holdfast.blocks.server.reading import INLINE, WHOLE, is_content
 from holdfast.blocks.server.refusals import Refused
 from holdfast.blocks.server.sending import Sending

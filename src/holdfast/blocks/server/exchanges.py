@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     from holdfast.blocks.server.bulk import Bulk
 
-__all__ = ["Disconnected", "Exchange", "length_of", "request_id_of"]
+__all__ = ["TEXT", "Disconnected", "Exchange", "length_of", "request_id_of"]
 
 #: How long a body that nobody wants is read, in seconds: who sends it reads the answer only then.
 LINGER = 5.0
 
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+#: The type of all answers that are text.
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _CLOSE = (b"connection", b"close")
 
 
@@ -225,7 +226,7 @@ class Exchange:
     async def refuse(self, error: Refused) -> None:
         """Send why the request is refused, as a line."""
         data = f"{error.text}\n".encode()
-        headers = [(b"content-length", b"%d" % len(data)), _TEXT]
+        headers = [(b"content-length", b"%d" % len(data)), TEXT]
         if self._body_over:
             await self.start(error.status, headers)
             await self.send(data)

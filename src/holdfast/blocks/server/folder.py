@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
-from holdfast.blocks.locators import BLOCK
+from holdfast.blocks.locators import BLOCK, HASH
 from holdfast.blocks.server.folder_files import (
     DIRECTORY,
     FILE,
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderVolume"]
 
-_BLOCK = re.compile(r"[0-9a-f]{32}")
 _TRASHED = re.compile(r"([0-9a-f]{32})\.trash\.([0-9]{1,12})")
 
 TEMPORARY = "tmp"
@@ -339,7 +338,7 @@ class FolderVolume:
                 found = [
                     Stored(entry, status.st_size, status.st_mtime_ns)
                     for entry, status in files(name, self._root)
-                    if _BLOCK.fullmatch(entry) and entry.startswith(prefix)
+                    if HASH.fullmatch(entry) and entry.startswith(prefix)
                 ]
             yield from found
 

@@ -6,18 +6,16 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from holdfast.blocks.server.exchanges import TEXT
 from holdfast.blocks.server.refusals import Refused
 
 if TYPE_CHECKING:
     from holdfast.blocks.server.access import Access
     from holdfast.blocks.server.mounts import Shortfall
 
-__all__ = ["HASH", "classes_of", "receipt"]
+__all__ = ["classes_of", "receipt"]
 
-HASH = re.compile(r"[0-9a-f]{32}")
 _CLASS = re.compile(r"[-A-Za-z0-9_.]{1,100}")
-
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 @lru_cache(maxsize=64)
@@ -37,7 +35,7 @@ def receipt(
     signed = access.signed(f"{name}+{size}", token)
     confirmed = ", ".join(f"{one}={count}" for one, count in kept.kept.items() if count)
     return f"{signed}\n".encode(), [
-        _TEXT,
+        TEXT,
         (b"x-keep-replicas-stored", b"%d" % kept.replicas),
         (b"x-keep-storage-classes-confirmed", confirmed.encode()),
     ]

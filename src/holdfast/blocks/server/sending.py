@@ -47,26 +47,26 @@ class Sending:
         """Answer with a block; raises Refused when nothing was sent yet, or CutShort."""
         volume, reader = await self._workers.run(self._reading.open, md5sum, size)
         known = self._sums.get(md5sum)
-        parts: _ByHash | _BySums
+        source: _ByHash | _BySums
         if known is None:
-            parts = _ByHash(self._workers, reader, md5sum)
+            source = _ByHash(self._workers, reader, md5sum)
         else:
-            parts = _BySums(self._workers, reader, known)
+            source = _BySums(self._workers, reader, known)
         self._workers.parts.begin()
         try:
-            parts.begin(CHUNK)  # little, for the client has nothing to do yet
-            part = await parts.next()
+            source.begin(CHUNK)  # little, for the client has nothing to do yet
+            part = await source.next()
             await exchange.start(200, [(b"content-length", b"%d" % size), *headers])
             left = size - len(part)
             while left > 0 and part:
-                parts.begin(self._workers.parts.size)
-                parts.take(part)
+                source.begin(self._workers.parts.size)
+                source.take(part)
                 await exchange.send(part, more=True)
                 self._metrics.sent.inc(len(part))
-                await parts.keep_up()
-                part = await parts.next()
+                await source.keep_up()
+                part = await source.next()
                 left -= len(part)
-            sums = await parts.finish(part)
+            sums = await source.finish(part)
             if left or sums is None:
                 raise Damaged
             self._sums.learn(md5sum, sums)
@@ -86,14 +86,14 @@ class Sending:
         finally:
             self._workers.parts.end()
             try:
-                await parts.over()
+                await source.over()
             finally:
                 await self._workers.run(reader.close)
         # Nothing was sent: another copy may be right, or this one after all.
         await self.send(exchange, md5sum, size, headers)
 
 
-class _Parts:
+class _Source:
     """The parts of a block, in their order; the next one is read while the last one is sent."""
 
     def __init__(self, workers: Workers, reader: BlockReader) -> None:
@@ -108,7 +108,9 @@ class _Parts:
     async def next(self) -> bytes | bytearray:
         """Return the part that was begun."""
         assert self._coming is not None
-        return await self._coming
+        part = await self._coming
+        self._coming = None
+        return part
 
     async def over(self) -> None:
         """Wait until nothing is being read."""
@@ -116,7 +118,7 @@ class _Parts:
             await over([self._coming])
 
 
-class _ByHash(_Parts):
+class _ByHash(_Source):
     """While one part is sent, it is hashed after the one before, and the next one is read."""
 
     def __init__(self, workers: Workers, reader: BlockReader, md5sum: str) -> None:
@@ -146,7 +148,7 @@ class _ByHash(_Parts):
         self._sums.extend(sums_of(part))
 
 
-class _BySums(_Parts):
+class _BySums(_Source):
     """Each part is checked by itself before it is sent.
 
     What the system has in memory is read and checked here, a chunk at a time: to hand it over takes
@@ -178,9 +180,7 @@ class _BySums(_Parts):
                 return chunk
             self._at_hand = False
             self._read()
-        part = await super().next()
-        self._coming = None
-        return part
+        return await super().next()
 
     def _at_once(self) -> bytearray | None:
         """Return the next chunk, None when it is not in memory; raises Damaged."""
