@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -144,6 +145,29 @@ def test_no_tricks(tmp_path: Path, kind: str) -> None:
             put(volume)
     assert (outside / NAME).read_bytes() == DATA
     assert os.listdir(outside) == [NAME]
+    volume.close()
+
+
+@pytest.mark.parametrize("first", ["peek", "read"])
+def test_files_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    """Where the system cannot tell whether reading is a wait, nothing is done at once."""
+    volume = FolderVolume(tmp_path)
+    put(volume)
+
+    def preadv(*arguments: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    if first == "peek":
+        assert volume.peek(NAME, len(DATA)) is None
+    else:
+        reader = volume.open_at_once(NAME)
+        assert reader is not None
+        with reader:
+            assert not reader.read_at_once(bytearray(10))
+            assert reader.read(len(DATA)) == DATA
+    assert volume.open_at_once(NAME) is None
+    assert volume.peek(NAME, len(DATA)) is None
     volume.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,11 +21,13 @@ from tests.blocks.server.test_corruption import corrupt, flip
 SIZE = 2 * LARGEST + CHUNK + 17
 
 
-@pytest.fixture(params=[None, 0, 3])
+@pytest.fixture(params=[None, -1, 0, 3])
 def at_hand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int | None:
-    """How many chunks of a block are in memory; None when all are."""
+    """How many chunks of a block are in memory; None when all are; -1: opening it is a wait."""
     count: int | None = request.param
-    if count is not None:
+    if count == -1:
+        monkeypatch.setattr(FolderVolume, "open_at_once", lambda *_: None)
+    elif count is not None:
         read = Reader.read_at_once
 
         def read_at_once(reader: Reader, buffer: bytearray) -> bool:
@@ -41,6 +44,19 @@ def test_right(service: Running, at_hand: int | None) -> None:
     service.put(data)
     for _ in range(3):
         assert service.get(locator(data)).body == data
+
+
+def test_slow_reader(service: Running) -> None:
+    """What the client has not taken yet stays as it was, while the next part is read."""
+    data = os.urandom(SIZE)
+    service.put(data)
+    assert service.get(locator(data)).body == data
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(30)
+        sock.connect(service.address)
+        sock.sendall(f"GET /{locator(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert read_answer(sock)[1] == data
 
 
 def test_by_many(service: Running) -> None:

@@ -151,7 +151,9 @@ def test_replaced(make: Make) -> None:
     volume.close()
 
 
-@pytest.mark.parametrize("act", ["open", "stat", "touch", "untrash", "peek", "trash"])
+@pytest.mark.parametrize(
+    "act", ["open", "open_at_once", "stat", "touch", "untrash", "peek", "trash"]
+)
 def test_missing(make: Make, act: str) -> None:
     """What is not there is missing, for every method."""
     volume = make()
@@ -185,6 +187,18 @@ def test_read_at_once(make: Make) -> None:
             data += buffer if reader.read_at_once(buffer) else reader.read(len(buffer))
         assert not reader.read_at_once(buffer)
         assert data + reader.read(len(DATA)) == DATA
+    volume.close()
+
+
+def test_open_at_once(make: Make) -> None:
+    """A block that may be opened at once is the same one."""
+    volume = make()
+    put(volume)
+    reader = volume.open_at_once(NAME)
+    assert reader is not None
+    with reader:
+        assert reader.size == len(DATA)
+        assert reader.read(len(DATA) + 1) == DATA
     volume.close()
 
 

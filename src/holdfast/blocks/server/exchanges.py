@@ -216,6 +216,11 @@ class Exchange:
         finally:
             self.waiting_since = None
 
+    @property
+    def drained(self) -> bool:
+        """Whether all that was sent has been taken by the system."""
+        return self._transport is not None and not self._transport.get_write_buffer_size()
+
     async def answer(
         self, status: int, data: bytes, headers: Iterable[tuple[bytes, bytes]] = ()
     ) -> None:

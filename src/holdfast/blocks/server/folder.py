@@ -177,8 +177,7 @@ class FolderVolume:
         except BlockingIOError:  # not in memory
             return None
         except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                self._peeks = False  # never on this file system
+            self.not_at_once(error)
             return None
         finally:
             if fd >= 0:
@@ -190,7 +189,16 @@ class FolderVolume:
     def open(self, md5sum: str, *, once: bool = False) -> Reader:
         """Open a block to be read."""
         with failures(self.path, md5sum):
-            return Reader(self._open(md5sum), once)
+            return Reader(self, self._open(md5sum), once)
+
+    def open_at_once(self, md5sum: str) -> Reader | None:
+        """Open a block to be read, unless the file system keeps its files elsewhere."""
+        return self.open(md5sum) if self._peeks else None
+
+    def not_at_once(self, error: OSError) -> None:
+        """Note why a file could not be read without a wait: also for the reader."""
+        if error.errno == errno.EOPNOTSUPP:
+            self._peeks = False  # never on this file system
 
     def add(self, md5sum: str, data: bytes) -> bool:
         """Store a block in one go, unless there is one of that hash; tells whether it did."""

@@ -140,7 +140,8 @@ def files(name: str, root: int) -> Iterator[tuple[str, os.stat_result]]:
 class Reader(Closing):
     """An open block; see `BlockReader`."""
 
-    def __init__(self, fd: int, once: bool) -> None:
+    def __init__(self, volume: FolderVolume, fd: int, once: bool) -> None:
+        self._volume = volume
         self._fd = fd
         self._once = once
         self.size = os.fstat(fd).st_size
@@ -167,7 +168,10 @@ class Reader(Closing):
         """Fill a buffer with the next bytes if the system has them in memory."""
         try:
             got = os.preadv(self._fd, [buffer], -1, os.RWF_NOWAIT)  # -1: from where it is
-        except (AttributeError, OSError):  # whatever it is, `read` finds out
+        except AttributeError:
+            return False
+        except OSError as error:  # whatever it is, `read` finds out
+            self._volume.not_at_once(error)
             return False
         if got == len(buffer):
             return True

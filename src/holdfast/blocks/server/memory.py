@@ -74,6 +74,8 @@ class MemoryVolume:
         """Open a block to be read."""
         return _Reader(self._get(md5sum)[0])
 
+    open_at_once = open
+
     def add(self, md5sum: str, data: bytes) -> bool:
         """Store a block, unless there is one of that hash; tells whether it did."""
         with self._changing():

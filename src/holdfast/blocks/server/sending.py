@@ -45,8 +45,13 @@ class Sending:
         self, exchange: Exchange, md5sum: str, size: int, headers: list[tuple[bytes, bytes]]
     ) -> None:
         """Answer with a block; raises Refused when nothing was sent yet, or CutShort."""
-        volume, reader = await self._workers.run(self._reading.open, md5sum, size)
         known = self._sums.get(md5sum)
+        # What was read before is likely to be in memory: it is opened, read and closed here, then.
+        opened = None if known is None else self._reading.open_at_once(md5sum, size)
+        if opened is None:
+            volume, reader = await self._workers.run(self._reading.open, md5sum, size)
+        else:
+            volume, reader = opened
         source: _ByHash | _BySums
         if known is None:
             source = _ByHash(self._workers, reader, md5sum)
@@ -63,6 +68,8 @@ class Sending:
                 source.take(part)
                 await exchange.send(part, more=True)
                 self._metrics.sent.inc(len(part))
+                if exchange.drained:
+                    source.reuse(part)
                 await source.keep_up()
                 part = await source.next()
                 left -= len(part)
@@ -88,7 +95,10 @@ class Sending:
             try:
                 await source.over()
             finally:
-                await self._workers.run(reader.close)
+                if opened is None:
+                    await self._workers.run(reader.close)
+                else:
+                    reader.close()
         # Nothing was sent: another copy may be right, or this one after all.
         await self.send(exchange, md5sum, size, headers)
 
@@ -133,6 +143,9 @@ class _ByHash(_Source):
         """Hash a part after those before it."""
         self._hashing.append(self._lane.run(self._hash, part))
 
+    def reuse(self, part: bytes | bytearray) -> None:
+        """Take a part back that is not needed any more: it was sent to its last byte."""
+
     async def keep_up(self) -> None:
         """Wait until no more than one part is still to be hashed."""
         if len(self._hashing) > 1:
@@ -161,6 +174,7 @@ class _BySums(_Source):
         self._at = 0  # chunks
         self._size = 0
         self._at_hand = True
+        self._spare = bytearray()  # to be had, it would have to be zeroed first
 
     def begin(self, size: int) -> None:
         self._size = size
@@ -184,7 +198,10 @@ class _BySums(_Source):
 
     def _at_once(self) -> bytearray | None:
         """Return the next chunk, None when it is not in memory; raises Damaged."""
-        part = bytearray(min(CHUNK, self._reader.size - self._at * CHUNK))
+        size = min(CHUNK, self._reader.size - self._at * CHUNK)
+        part, self._spare = self._spare, bytearray()
+        if len(part) != size:
+            part = bytearray(size)
         if not self._reader.read_at_once(part):
             return None
         if sums_of(part)[0] != self._sums[self._at]:
@@ -194,6 +211,10 @@ class _BySums(_Source):
 
     def take(self, part: bytes | bytearray) -> None:
         pass
+
+    def reuse(self, part: bytes | bytearray) -> None:
+        if isinstance(part, bytearray):
+            self._spare = part
 
     async def keep_up(self) -> None:
         pass

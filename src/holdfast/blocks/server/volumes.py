@@ -131,6 +131,12 @@ class Volume(Protocol):
     def open(self, md5sum: str, *, once: bool = False) -> BlockReader:
         """Open a block to be read; ``once``: nobody is likely to read it again soon."""
 
+    def open_at_once(self, md5sum: str) -> BlockReader | None:
+        """Open a block to be read where that takes no wait, as a rule; else return None.
+
+        This one is called on the event loop.
+        """
+
     def add(self, md5sum: str, data: bytes) -> bool:
         """Store a block in one go, unless there is one of that hash; tells whether it did.
 
