@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from holdfast import ops
-from holdfast.blocks.pages import in_large_pages
+from holdfast.blocks.pages import give_out, in_large_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from holdfast.http.readers import BodyReader
     from holdfast.ops import Program
 
-__all__ = ["LARGE", "Hashing", "md5", "receive"]
+__all__ = ["LARGE", "Hashing", "Room", "md5", "receive"]
 
 #: From how many bytes on a thread is worth its start.
 LARGE = 1 << 20
@@ -31,70 +31,105 @@ LARGE = 1 << 20
 #: that the last ones take no time.
 PIECE = 1 << 18
 
+#: How many are received before hashing begins.
+FIRST = 1 << 16
+
+#: How much memory is had beforehand, and how much of it at a time: a large page.
+READY = 1 << 23
+PAGE = 1 << 21
+
 
 def md5(data: ops.Buffer) -> str:
     """Return the MD5 of some data, as hexadecimal digits."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
+class Room:
+    """The memory for a block of at most so many bytes that is to come."""
+
+    def __init__(self, size: int) -> None:
+        # Zeroed by the system when they are first touched; as nothing else refers to them, BytesIO
+        # writes into these bytes, and gives them away, without a copy.
+        self._whole = io.BytesIO(bytes(size))
+        #: Where it belongs.
+        self.view = self._whole.getbuffer()
+        if size >= LARGE:
+            in_large_pages(self.view)
+
+    def taken(self, size: int) -> bytes:
+        """Return the bytes of the block, so many; there is no view of them any more."""
+        self.view.release()
+        self._whole.truncate(size)
+        return self._whole.getvalue()
+
+
 def receive(
-    reader: BodyReader, size: int, hashing: Hashing | None = None
+    reader: BodyReader, room: Room, hashing: Hashing | None = None
 ) -> Program[tuple[bytes, str]]:
-    """Return a body of at most so many bytes, and its MD5.
+    """Return a body for which there is room, and its MD5.
 
     ``hashing``: who takes the MD5 meanwhile; without one it is taken in between.
     """
-    # Zeroed by the system when they are first touched; as nothing else refers to them, BytesIO
-    # writes into these bytes, and gives them away, without a copy.
-    whole = io.BytesIO(bytes(size))
-    filled = 0
+    view = room.view
     digest = hashlib.md5(usedforsecurity=False)
-    hashed = 0
-    with whole.getbuffer() as view:
-        if size >= LARGE:
-            in_large_pages(view)
-        while True:
-            with view[filled:] as rest:
-                count: int = yield from reader.read_some(rest)
-            filled += count
-            if filled - hashed >= PIECE or not count:
-                piece = view[hashed:filled]
-                hashed = filled
-                if hashing is not None:
-                    hashing.feed(piece)
-                else:
-                    digest.update(piece)
-                    piece.release()
-            if not count:
-                break
-        if hashing is not None:
-            hashing.close()
-            yield ops.Wait(hashing.over, inf)
-            digest = hashing.digest
-    whole.truncate(filled)
-    return whole.getvalue(), digest.hexdigest()
+    filled = hashed = 0
+    most: int | None = FIRST  # until hashing has begun
+    while True:
+        with view[filled:] as rest:
+            count: int = yield from reader.read_some(rest, most)
+        filled += count
+        if filled - hashed >= PIECE or most or not count:
+            piece = view[hashed:filled]
+            hashed = filled
+            most = None
+            if hashing is not None:
+                hashing.feed(piece)
+            else:
+                digest.update(piece)
+                piece.release()
+        if not count:
+            break
+    if hashing is not None:
+        hashing.close()
+        yield ops.Wait(hashing.over, inf)
+        digest = hashing.digest
+    return room.taken(filled), digest.hexdigest()
 
 
 class Hashing:
     """A thread that hashes what it is fed, until `close`.
 
-    Then, when all of it is hashed, ``over`` is fired, and there is ``digest``.
+    Then, when all of it is hashed, ``over`` is fired, and there is ``digest``. ``room``: where the
+    block will be. Until it comes, the thread has its memory given out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
         self.over = ops.Signal()
         self.digest = hashlib.md5(usedforsecurity=False)
         self._pieces: SimpleQueue[memoryview | None] = SimpleQueue()
         self.feed: Callable[[memoryview], None] = self._pieces.put
         # threading's would wait until it runs, for as long as 500 KiB are hashed.
-        _thread.start_new_thread(self._run, ())
+        _thread.start_new_thread(self._run, (room,))
 
     def close(self) -> None:
         """Feed it no more, and let it end; once or more often."""
         self._pieces.put(None)
 
-    def _run(self) -> None:
-        while (piece := self._pieces.get()) is not None:
-            with piece:
-                self.digest.update(piece)
-        self.over.fire()
+    def _run(self, room: Room | None) -> None:
+        try:
+            if room is not None:
+                self._prepare(room)
+                del room
+            while (piece := self._pieces.get()) is not None:
+                with piece:
+                    self.digest.update(piece)
+        finally:
+            self.over.fire()
+
+    def _prepare(self, room: Room) -> None:
+        for at in range(0, min(len(room.view), READY), PAGE):
+            if not self._pieces.empty():
+                break
+            with room.view[at : at + PAGE] as page:
+                if not give_out(page):
+                    break

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.blocks.errors import HttpError
 from holdfast.blocks.locators import BLOCK, KeepLocator
-from holdfast.blocks.receiving import LARGE, Hashing, md5, receive
+from holdfast.blocks.receiving import LARGE, Hashing, Room, md5, receive
 from holdfast.blocks.requests import (
     BlockRequest,
     Fields,
@@ -184,6 +184,7 @@ class KeepService:
     ) -> Program[bool]:
         """Ask for a block, or whether it is there; returns whether it succeeded."""
         self._begin()
+        room: Room | None = None
         hashing: Hashing | None = None
         try:
             request = BlockRequest(method, target, timeout, self.fields)
@@ -195,13 +196,15 @@ class KeepService:
             else:
                 request.stream = True
                 if self._threaded and (size is None or size >= LARGE):
-                    hashing = Hashing()  # it takes as long to start as the service to answer
+                    # Ready by the time that the service answers.
+                    room = None if size is None else Room(size)
+                    hashing = Hashing(room)
                 self._response = response = yield from exchange(self.pool, request, deadline)
             if response.status_code != 200:
                 yield from self._refused(response)
                 return False
             if method == "GET":
-                self.content = yield from self._block(response, locator, hashing)
+                self.content = yield from self._block(response, locator, room, hashing)
             self._succeeded = True
             return True
         except (HoldfastError, OSError) as error:
@@ -293,7 +296,11 @@ class KeepService:
         self.content = b""
 
     def _block(
-        self, response: Response, locator: KeepLocator, hashing: Hashing | None
+        self,
+        response: Response,
+        locator: KeepLocator,
+        room: Room | None,
+        hashing: Hashing | None,
     ) -> Program[bytes]:
         """Receive a block, and check that it is the one that was asked for."""
         size = locator.size
@@ -303,7 +310,8 @@ class KeepService:
             digest = md5(data)
         else:
             try:
-                room = self._room(size, response)
+                if room is None:
+                    room = Room(self._most(size, response))
                 data, digest = yield from receive(response.reader, room, hashing)
             finally:
                 response.reader.close()
@@ -315,7 +323,7 @@ class KeepService:
             raise BadBlock("the content has another checksum")
         return data
 
-    def _room(self, size: int | None, response: Response) -> int:
+    def _most(self, size: int | None, response: Response) -> int:
         """Return how many bytes a block may have."""
         if size is not None:
             return size

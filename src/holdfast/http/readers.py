@@ -131,13 +131,14 @@ class BodyReader:
         finally:
             self.close()
 
-    def read_some(self, view: memoryview) -> Program[int]:
+    def read_some(self, view: memoryview, most: int | None = None) -> Program[int]:
         """Receive the next part of the body into a buffer; returns how many bytes, 0 at the end.
 
-        The buffer has room for all that is left of the body.
+        The buffer has room for all that is left of the body. ``most``: bytes that are received at
+        a time, as far as that can be chosen.
         """
         try:
-            return (yield from self._fill(view, len(view)))
+            return (yield from self._fill(view, len(view), most))
         except (OSError, WireError, HoldfastError) as error:
             raise self._failed(error) from error
 
@@ -158,13 +159,13 @@ class BodyReader:
             filled += size
         return view[:filled]
 
-    def _fill(self, view: memoryview, room: int) -> Program[int]:
+    def _fill(self, view: memoryview, room: int, most: int | None = None) -> Program[int]:
         """Receive a part of the body; ``room`` is how long the buffer was at first."""
         if self._direct:
             if self._message.length - self._received > len(view):
                 raise TooLarge(f"the body is {self._message.length} bytes long, the buffer {room}")
             if not self._parser.pieces and not self._parser.complete:
-                return (yield from self._receive_into(view))
+                return (yield from self._receive_into(view[:most]))
         data = yield from self.read()
         if len(data) > len(view):
             raise TooLarge(f"the body does not fit into {room} bytes")
