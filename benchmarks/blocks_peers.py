@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count, cycle, islice
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -252,11 +253,15 @@ def puts(open_: Open, place: Services, size: int) -> Iterator[Run]:
     data = cycle(made) if made else (block(size, number) for number in count(first))
     with open_(place.urls) as client:
 
-        def run(calls: int) -> None:
+        def run(calls: int) -> float:
+            aside = 0.0
             for one in islice(data, calls):
                 locator = client.put(one, copies=COPIES)
                 if made:
+                    began = perf_counter()
                     place.forget(locator)
+                    aside += perf_counter() - began
+            return aside
 
         yield run
 
