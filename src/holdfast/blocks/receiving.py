@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import hashlib
 import io
+import os
 from math import inf
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -34,9 +35,12 @@ PIECE = 1 << 18
 #: How many are received before hashing begins.
 FIRST = 1 << 16
 
-#: How much memory is had beforehand, and how much of it at a time: a large page.
-READY = 1 << 23
+#: How much memory is had beforehand: with more of it, a service near by would have answered first.
+READY = 1 << 22
+#: How much of that at a time: a large page.
 PAGE = 1 << 21
+
+_give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 def md5(data: ops.Buffer) -> str:
@@ -107,9 +111,14 @@ class Hashing:
         self.over = ops.Signal()
         self.digest = hashlib.md5(usedforsecurity=False)
         self._pieces: SimpleQueue[memoryview | None] = SimpleQueue()
-        self.feed: Callable[[memoryview], None] = self._pieces.put
         # threading's would wait until it runs, for as long as 500 KiB are hashed.
         _thread.start_new_thread(self._run, (room,))
+
+    def feed(self, piece: memoryview) -> None:
+        """Have a piece hashed after those before it, and then released."""
+        self._pieces.put(piece)
+        # It takes longest of all, so it goes first where processors are few.
+        _give_way()
 
     def close(self) -> None:
         """Feed it no more, and let it end; once or more often."""
