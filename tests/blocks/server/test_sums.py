@@ -48,11 +48,11 @@ def test_right(service: Running, at_hand: int | None) -> None:
 
 def test_slow_reader(service: Running) -> None:
     """What the client has not taken yet stays as it was, while the next part is read."""
-    data = os.urandom(SIZE)
+    data = os.urandom(8 * LARGEST)
     service.put(data)
     assert service.get(locator(data)).body == data
     with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
         sock.settimeout(30)
         sock.connect(service.address)
         sock.sendall(f"GET /{locator(data)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
