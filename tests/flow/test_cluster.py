@@ -558,8 +558,8 @@ def test_an_hour_of_polling(tymist: Tymist) -> None:
     assert tymist.tyme > 3600
     assert not [response.error for response in found if response.errored]
     ports = Counter(response.request["port"] for response in found)
-    assert ports[first.port] > 30  # of 216, by chance: half of them, less what its breaker refuses
-    assert ports[second.port] > 144  # when it is the only one
+    assert ports[first.port] > 60
+    assert ports[second.port] > 180
 
 
 def test_while_there_is_no_response(echo: EchoServer) -> None:
