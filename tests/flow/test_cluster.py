@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from math import inf
+from random import Random
 from typing import Any, cast
 
 import pytest
@@ -540,6 +541,7 @@ def test_an_hour_of_polling(tymist: Tymist) -> None:
             ejection=None,
             tymth=tymist.tymen(),
             idle_timeout=5.0,
+            random=Random(1).random,
         ) as client:
             found: list[Response] = []
             for minute in range(60):
