@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from holdfast.blocks.diskcache import DiskCache
 from holdfast.blocks.errors import ArgumentError
+from holdfast.blocks.reuse import memory_of
 
 if TYPE_CHECKING:
+    import io
     import os
 
 __all__ = ["BlockCache", "KeepBlockCache", "MemoryCache"]
@@ -30,6 +32,12 @@ class BlockCache(Protocol):
 
     def set(self, md5sum: str, data: bytes) -> None:
         """Keep a block, and let go of those that were used longest ago."""
+
+    def reclaim(self, size: int) -> io.BytesIO | None:
+        """Return the memory of a block that would be let go of for one of so many bytes.
+
+        None when there is none of the same size, or when it is in use.
+        """
 
     def __contains__(self, md5sum: object) -> bool: ...
 
@@ -77,11 +85,31 @@ class MemoryCache:
             known = self._blocks.pop(md5sum, None)
             if known is not None:
                 self._held -= len(known)
-            self._blocks[md5sum] = data
-            self._held += len(data)
-            while self._held > self._size or len(self._blocks) > self._slots:
+            while self._is_full_for(len(data)):
                 _, oldest = self._blocks.popitem(last=False)
                 self._held -= len(oldest)
+            self._blocks[md5sum] = data
+            self._held += len(data)
+
+    def reclaim(self, size: int) -> io.BytesIO | None:
+        """Return the memory of a block that would be let go of for one of so many bytes.
+
+        None when there is none of the same size, or when it is in use.
+        """
+        with self._lock:
+            if not self._blocks or not self._is_full_for(size):
+                return None
+            oldest = next(iter(self._blocks))
+            if len(self._blocks[oldest]) != size:
+                return None
+            memory = memory_of(self._blocks, oldest)
+            if memory is not None:
+                self._held -= size
+            return memory
+
+    def _is_full_for(self, size: int) -> bool:
+        """Return whether a block has to go for one of so many bytes."""
+        return self._held + size > self._size or len(self._blocks) >= self._slots
 
     def clear(self) -> None:
         """Let go of all blocks."""
@@ -122,6 +150,7 @@ class KeepBlockCache:
         self.slow = self._store.slow
         self.get = self._store.get
         self.set = self._store.set
+        self.reclaim = self._store.reclaim
         self.clear = self._store.clear
 
     def __repr__(self) -> str:

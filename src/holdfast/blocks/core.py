@@ -76,6 +76,7 @@ class KeepCore:
         self.clock = clock
         self.random = random
         self.cache: BlockCache = KeepBlockCache() if block_cache is None else block_cache
+        self._reclaim = self.cache.reclaim
         self.counters = Counters()
         self._threaded = threaded
         self._api_client = api_client
@@ -114,6 +115,7 @@ class KeepCore:
             fields,
             secret=self.token,
             threaded=self._threaded,
+            reclaim=self._reclaim,
         )
 
     def _pool(self, service: Service) -> ConnectionPool:

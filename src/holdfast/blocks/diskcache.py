@@ -30,6 +30,7 @@ from holdfast.blocks.locators import BLOCK
 from holdfast.blocks.receiving import md5
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator
 
 __all__ = ["DiskCache"]
@@ -137,6 +138,10 @@ class DiskCache:
             too_much = self._too_much
         if too_much:
             self._trim()
+
+    def reclaim(self, size: int) -> io.BytesIO | None:
+        """Return None: what is on disk has no memory."""
+        return None
 
     def clear(self) -> None:
         """Let go of all blocks, of other processes as well."""

@@ -49,15 +49,18 @@ def md5(data: ops.Buffer) -> str:
 
 
 class Room:
-    """The memory for a block of at most so many bytes that is to come."""
+    """The memory for a block of at most so many bytes that is to come.
 
-    def __init__(self, size: int) -> None:
+    ``memory``: that of another one of the same size, which is written over.
+    """
+
+    def __init__(self, size: int, memory: io.BytesIO | None = None) -> None:
         # Zeroed by the system when they are first touched; as nothing else refers to them, BytesIO
         # writes into these bytes, and gives them away, without a copy.
-        self._whole = io.BytesIO(bytes(size))
+        self._whole = io.BytesIO(bytes(size)) if memory is None else memory
         #: Where it belongs.
         self.view = self._whole.getbuffer()
-        if size >= LARGE:
+        if size >= LARGE and memory is None:
             in_large_pages(self.view)
 
     def taken(self, size: int) -> bytes:

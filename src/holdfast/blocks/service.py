@@ -26,7 +26,8 @@ from holdfast.http.pools import ConnectionPool, Transport
 from holdfast.telemetry.redaction import REDACTED, redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import io
+    from collections.abc import Callable, Mapping
 
     from holdfast.blocks.counters import Counter
     from holdfast.http.exchange import Started
@@ -59,11 +60,13 @@ class KeepService:
     ``root``: its URL. ``user_agent_pool``: its kept connections, a `ConnectionPool`.
     ``upload_counter`` and ``download_counter`` count bytes. ``headers`` are sent with each
     request. ``insecure``: do not check the service's certificate. ``secret``: a token that no
-    error may tell. ``threaded``: hash large blocks on threads.
+    error may tell. ``threaded``: hash large blocks on threads. ``reclaim`` may have memory for a
+    large block, see `BlockCache`.
     """
 
     __slots__ = (
         "_download",
+        "_reclaim",
         "_response",
         "_secret",
         "_sent",
@@ -89,6 +92,7 @@ class KeepService:
         *,
         secret: str | None = None,
         threaded: bool = True,
+        reclaim: Callable[[int], io.BytesIO | None] | None = None,
     ) -> None:
         if user_agent_pool is None:
             transport = Transport(verify=not insecure)
@@ -100,6 +104,7 @@ class KeepService:
         self.fields = headers if isinstance(headers, Fields) else Fields("", headers)
         self._secret = secret
         self._threaded = threaded
+        self._reclaim = reclaim
         self._usable = True
         self._succeeded = False
         self._response: Response | None = None
@@ -197,7 +202,7 @@ class KeepService:
                 request.stream = True
                 if self._threaded and (size is None or size >= LARGE):
                     # Ready by the time that the service answers.
-                    room = None if size is None else Room(size)
+                    room = None if size is None else self._room(size)
                     hashing = Hashing(room)
                 self._response = response = yield from exchange(self.pool, request, deadline)
             if response.status_code != 200:
@@ -311,7 +316,7 @@ class KeepService:
         else:
             try:
                 if room is None:
-                    room = Room(self._most(size, response))
+                    room = self._room(self._most(size, response))
                 data, digest = yield from receive(response.reader, room, hashing)
             finally:
                 response.reader.close()
@@ -322,6 +327,12 @@ class KeepService:
         if digest != locator.md5sum:
             raise BadBlock("the content has another checksum")
         return data
+
+    def _room(self, size: int) -> Room:
+        memory = None
+        if self._reclaim is not None and size >= LARGE:
+            memory = self._reclaim(size)
+        return Room(size, memory)
 
     def _most(self, size: int | None, response: Response) -> int:
         """Return how many bytes a block may have."""

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import pytest
 
 from holdfast import ops
 from holdfast.blocks.aio import AsyncKeepClient
-from holdfast.blocks.cache import KeepBlockCache
+from holdfast.blocks.cache import KeepBlockCache, MemoryCache
 from holdfast.blocks.client import KeepClient
 from holdfast.blocks.errors import KeepReadError, KeepWriteError
 from holdfast.blocks.locators import BLOCK
@@ -112,6 +113,66 @@ def test_many_threads(services: list[Running]) -> None:
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="others keep no such memory")
+def test_one_block_after_the_other(
+    services: list[Running], start: StartClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who drops a block gets the next one into its memory; who keeps one keeps it."""
+    reclaimed: list[bool] = []
+    reclaim = MemoryCache.reclaim
+
+    def recorded(self: MemoryCache, size: int) -> Any:
+        memory = reclaim(self, size)
+        reclaimed.append(memory is not None)
+        return memory
+
+    monkeypatch.setattr(MemoryCache, "reclaim", recorded)
+    blocks = [bytes([number]) * 1_200_000 for number in range(3)]
+    writer = start(api(services), proxy="")
+    names = [writer.put(data) for data in blocks]
+    client = start(api(services), proxy="", block_cache=KeepBlockCache(max_slots=1))
+
+    def right(number: int) -> bool:  # an assertion would keep it
+        return bool(client.get(names[number]) == blocks[number])
+
+    assert all(right(number) for number in range(3))
+    assert reclaimed == [False, True, True]
+    kept = client.get(names[0])
+    hash(client.get(names[1]))
+    assert right(2)
+    assert reclaimed[3:] == [True, False, False]
+    assert kept == blocks[0]
+
+
+def test_a_get_that_fails(services: list[Running], start: StartClient) -> None:
+    """Of a full cache it takes no more than what would have gone for it."""
+    blocks = [bytes([number]) * 1_200_000 for number in range(2)]
+    writer = start(api(services), proxy="")
+    names = [writer.put(data) for data in blocks]
+    client = start(api(services), proxy="", block_cache=KeepBlockCache(max_slots=2))
+    for name in names:
+        client.get(name)
+    for _ in range(2):
+        with pytest.raises(KeepReadError):
+            client.get(locator(bytes([9]) * 1_200_000))
+        assert client.get_from_cache(names[1]) == blocks[1]
+    assert client.get(names[0]) == blocks[0]
+
+
+def test_many_large_blocks(services: list[Running], start: StartClient) -> None:
+    """What somebody keeps is what they asked for, while others fall out of the cache."""
+    blocks = [bytes([number]) * 1_200_000 for number in range(7)]
+    writer = start(api(services), proxy="")
+    names = [writer.put(data) for data in blocks]
+    client = start(api(services), proxy="", block_cache=KeepBlockCache(max_slots=2))
+    kept: list[tuple[int, bytes]] = []
+    for step in range(20):
+        numbers = [(step * 3 + one * (step % 2 + 1)) % 7 for one in range(3)]
+        got = client.together(*[("get", names[number]) for number in numbers])
+        kept = [*kept[step % 4 :], *zip(numbers, got, strict=True)]
+        assert [number for number, data in kept if data != blocks[number]] == []
 
 
 PROXIED: dict[str, tuple[Fault, str]] = {
