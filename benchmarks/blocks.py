@@ -2,7 +2,8 @@
 
 Blocks of 64 MiB and of 4 KiB, got and put by our client and by that of Arvados, from and to the
 same three services of ours; beside what no client can pass: one core that only takes the MD5, and
-a socket that only moves the bytes. Then what a service's memory does under many large transfers.
+bare sockets that do no more than has to be done. Then what a service's memory does under many large
+transfers.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from benchmarks.blocks_peers import (
     peak,
     puts,
     raw_gets,
+    raw_puts,
     services,
     stored,
     threaded_gets,
@@ -159,7 +161,11 @@ def got(place: Services, effort: Effort) -> list[Group]:
 def put(place: Services, effort: Effort) -> list[Group]:
     """Measure puts."""
     longer = Effort(effort.rounds, effort.seconds * 2)
-    rows = measure("put, large", [Contestant(MD5, hashing), *both(puts, place, BIG)], longer)
+    limits = [
+        Contestant(MD5, hashing),
+        Contestant("raw sockets, hashed and stored", partial(raw_puts, place)),
+    ]
+    rows = measure("put, large", [*limits, *both(puts, place, BIG)], longer)
     found = [bulky("put-large", f"Put 64 MiB, {COPIES} copies", rows)]
     rows = measure("put, small", both(puts, place, SMALL), effort)
     found.append(many("put", f"Put 4 KiB, {COPIES} copies", rows))

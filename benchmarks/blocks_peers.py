@@ -22,6 +22,7 @@ from time import perf_counter
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from benchmarks import storing
 from benchmarks.rounds import Run
 
 BIG = 64 << 20
@@ -276,6 +277,52 @@ def hashing() -> Iterator[Run]:
             hashlib.md5(data, usedforsecurity=False).digest()
 
     yield run
+
+
+@contextmanager
+def raw_puts(place: Services) -> Iterator[Run]:
+    """Take the MD5, send the copies by bare sockets, and have each hashed and stored: no more."""
+    data = block(BIG, 0)
+    files = [folder.parent / "raw" for folder in place.folders[:COPIES]]
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(raw_store(file)) for file in files]
+        pool = stack.enter_context(ThreadPoolExecutor(COPIES))
+
+        def send(sock: socket.socket) -> None:
+            sock.sendall(data)
+            if not sock.recv(1):
+                raise RuntimeError("the block was not stored")
+
+        def run(calls: int) -> float:
+            aside = 0.0
+            for _ in range(calls):
+                hashlib.md5(data, usedforsecurity=False).digest()
+                list(pool.map(send, sockets))
+                began = perf_counter()
+                for file in files:
+                    file.unlink()
+                aside += perf_counter() - began
+            return aside
+
+        yield run
+
+
+@contextmanager
+def raw_store(file: Path) -> Iterator[socket.socket]:
+    """Run a process that stores what it is sent in a file; gives the connection to it."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(storing.__file__)), str(file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            port = int(process.stdout.readline())
+            with socket.create_connection(("127.0.0.1", port)) as sock:
+                yield sock
+        finally:
+            process.stdin.close()
 
 
 @contextmanager

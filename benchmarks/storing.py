@@ -1,0 +1,55 @@
+"""One process that stores bodies of 64 MiB and does nothing else: what no block service can pass.
+
+Run by `raw_store` as a file of its own, with the standard library alone. For each body that comes
+on a connection it writes the file that it was started for, takes the MD5, and answers with one
+byte. It prints its port, picked by the system, and ends when its standard input does.
+"""
+
+import hashlib
+import os
+import select
+import socket
+import sys
+
+BIG = 64 << 20
+PART = 256 << 10
+
+
+def store(sock: socket.socket, path: str, part: memoryview) -> bool:
+    """Store one body; return whether there was one."""
+    digest = hashlib.md5(usedforsecurity=False)
+    file = -1
+    left = BIG
+    try:
+        while left:
+            size = sock.recv_into(part[: min(left, PART)], 0, socket.MSG_WAITALL)
+            if not size:
+                return False
+            if file < 0:
+                file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+            digest.update(part[:size])
+            os.write(file, part[:size])
+            left -= size
+    finally:
+        if file >= 0:
+            os.close(file)
+    digest.digest()
+    sock.sendall(b"k")
+    return True
+
+
+def main() -> None:
+    """Store the bodies of one client."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        if listener not in select.select([sys.stdin, listener], [], [])[0]:
+            return
+        sock, _ = listener.accept()
+    with sock:
+        part = memoryview(bytearray(PART))
+        while store(sock, sys.argv[1], part):
+            pass
+
+
+if __name__ == "__main__":
+    main()
