@@ -1,7 +1,7 @@
 """The benchmark of blocks: `python -m benchmarks blocks`.
 
 Blocks of 64 MiB and of 4 KiB, got and put by our client and by that of Arvados, from and to the
-same three services of ours; beside what no client can pass: one core that only takes the MD5, and
+same three services of ours; beside one core that only takes the MD5, which no client can pass, and
 bare sockets that do no more than has to be done. Then what a service's memory does under many large
 transfers.
 """

@@ -1,8 +1,8 @@
-"""One process that stores bodies of 64 MiB and does nothing else: what no block service can pass.
+"""One process that stores bodies of 64 MiB, in the plainest way there is.
 
 Run by `raw_store` as a file of its own, with the standard library alone. For each body that comes
 on a connection it writes the file that it was started for, takes the MD5, and answers with one
-byte. It prints its port, picked by the system, and ends when its standard input does.
+byte. It prints its port, picked by the system, and ends with its one client.
 """
 
 import hashlib
@@ -28,7 +28,8 @@ def store(sock: socket.socket, path: str, part: memoryview) -> bool:
             if file < 0:
                 file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             digest.update(part[:size])
-            os.write(file, part[:size])
+            if os.write(file, part[:size]) < size:
+                return False
             left -= size
     finally:
         if file >= 0:

@@ -85,7 +85,7 @@ class MemoryCache:
             known = self._blocks.pop(md5sum, None)
             if known is not None:
                 self._held -= len(known)
-            while self._is_full_for(len(data)):
+            while self._blocks and self._is_full_for(len(data)):
                 _, oldest = self._blocks.popitem(last=False)
                 self._held -= len(oldest)
             self._blocks[md5sum] = data

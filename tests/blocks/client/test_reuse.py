@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,21 +60,30 @@ def test_what_may_have_a_hash_stays() -> None:
     assert "a" in blocks
 
 
-def test_bytes_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the hash is not where it is looked for, nothing is used again."""
-    monkeypatch.setattr(reuse, "_number_at", lambda data, at: 7)
+@pytest.fixture
+def unknown() -> Iterator[None]:
+    """Forget where the hash is, before and after."""
     reuse._hash_at.cache_clear()
-    try:
-        assert memory_of({"a": os.urandom(SIZE)}, "a") is None
-    finally:
-        reuse._hash_at.cache_clear()
+    yield
+    reuse._hash_at.cache_clear()
+
+
+@pytest.mark.usefixtures("unknown")
+@pytest.mark.parametrize("found", [-1, 7])
+def test_bytes_of_another_kind(monkeypatch: pytest.MonkeyPatch, found: int) -> None:
+    """Where the hash is not where it is looked for, nothing is used again."""
+    monkeypatch.setattr(reuse, "_number_at", lambda data, at: found)
+    assert reuse._hash_at() is None
+    blocks = {"a": os.urandom(SIZE)}
+    assert memory_of(blocks, "a") is None
+    assert "a" in blocks
 
 
 # The cache.
 
 
 @cpython
-def test_a_full_cache(tmp_path: Path) -> None:
+def test_a_full_cache() -> None:
     """It gives the memory of what would go next, and of nothing else."""
     cache = MemoryCache(4 * SIZE, 3)
     assert cache.reclaim(SIZE) is None
@@ -85,8 +95,22 @@ def test_a_full_cache(tmp_path: Path) -> None:
     assert cache.reclaim(SIZE) is not None
     assert ["b" in cache, len(cache), cache._held] == [False, 2, 2 * SIZE]
     assert cache.reclaim(SIZE) is None  # there is room now
-    cache.set("d", os.urandom(2 * SIZE))
-    assert cache.reclaim(SIZE) is not None  # too many bytes
-    assert "c" not in cache
     assert cache.get("a") is not None
+
+
+@cpython
+def test_too_many_bytes() -> None:
+    """It gives memory where there are slots, but not as many bytes, and none of another size."""
+    cache = MemoryCache(4 * SIZE, 9)
+    cache.set("a", os.urandom(SIZE))
+    cache.set("b", os.urandom(2 * SIZE))
+    assert cache.reclaim(SIZE) is None
+    cache.set("c", os.urandom(SIZE))
+    assert cache.reclaim(SIZE) is not None
+    assert cache.reclaim(2 * SIZE) is not None
+    assert [len(cache), cache._held] == [1, SIZE]
+
+
+def test_on_disk(tmp_path: Path) -> None:
+    """What is on disk has no memory."""
     assert DiskCache(tmp_path).reclaim(SIZE) is None
