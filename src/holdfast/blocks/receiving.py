@@ -60,7 +60,9 @@ class Room:
         self._whole = io.BytesIO(bytes(size)) if memory is None else memory
         #: Where it belongs.
         self.view = self._whole.getbuffer()
-        if size >= LARGE and memory is None:
+        #: Whether the system has still to give the memory out.
+        self.new = memory is None
+        if self.new and size >= LARGE:
             in_large_pages(self.view)
 
     def taken(self, size: int) -> bytes:
@@ -129,9 +131,9 @@ class Hashing:
 
     def _run(self, room: Room | None) -> None:
         try:
-            if room is not None:
+            if room is not None and room.new:
                 self._prepare(room)
-                del room
+            del room
             while (piece := self._pieces.get()) is not None:
                 with piece:
                     self.digest.update(piece)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import sys
 import time
+from queue import SimpleQueue
 
 import pytest
 
@@ -45,6 +47,19 @@ def test_memory_is_given_out_before(size: int) -> None:
     wait_for(hashing)
     assert hashing.digest.digest() == hashlib.md5(data).digest()
     assert room.taken(size) == data
+
+
+def test_only_new_memory_is_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of another block is there already."""
+    given: SimpleQueue[int] = SimpleQueue()
+    monkeypatch.setattr(receiving, "give_out", lambda page: given.put(len(page)))
+    new = Hashing(Room(LARGE))
+    assert given.get(timeout=30) == LARGE
+    reused = Hashing(Room(LARGE, io.BytesIO(bytes(LARGE))))
+    for hashing in (new, reused):
+        hashing.close()
+        wait_for(hashing)
+    assert given.empty()
 
 
 def test_a_thread_that_fails_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
