@@ -311,7 +311,7 @@ def raw_puts(place: Services) -> Iterator[Run]:
 def raw_store(file: Path) -> Iterator[socket.socket]:
     """Run a process that stores what it is sent in a file; gives the connection to it."""
     with subprocess.Popen(
-        [sys.executable, str(Path(storing.__file__)), str(file)],
+        [sys.executable, str(Path(storing.__file__)), str(file), str(BIG)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:

@@ -1,8 +1,8 @@
-"""One process that stores bodies of 64 MiB, in the plainest way there is.
+"""One process that stores bodies of one size, in the plainest way there is.
 
-Run by `raw_store` as a file of its own, with the standard library alone. For each body that comes
-on a connection it writes the file that it was started for, takes the MD5, and answers with one
-byte. It prints its port, picked by the system, and ends with its one client.
+Run by `raw_store` as a file of its own, with the standard library alone; it is given a file and the
+size. For each body that comes on a connection it writes the file, takes the MD5, and answers with
+one byte. It prints its port, picked by the system, and ends with its one client.
 """
 
 import hashlib
@@ -11,15 +11,13 @@ import select
 import socket
 import sys
 
-BIG = 64 << 20
 PART = 256 << 10
 
 
-def store(sock: socket.socket, path: str, part: memoryview) -> bool:
-    """Store one body; return whether there was one."""
+def store(sock: socket.socket, path: str, left: int, part: memoryview) -> bool:
+    """Store one body of so many bytes; return whether there was one."""
     digest = hashlib.md5(usedforsecurity=False)
     file = -1
-    left = BIG
     try:
         while left:
             size = sock.recv_into(part[: min(left, PART)], 0, socket.MSG_WAITALL)
@@ -47,8 +45,8 @@ def main() -> None:
             return
         sock, _ = listener.accept()
     with sock:
-        part = memoryview(bytearray(PART))
-        while store(sock, sys.argv[1], part):
+        path, size, part = sys.argv[1], int(sys.argv[2]), memoryview(bytearray(PART))
+        while store(sock, path, size, part):
             pass
 
 

@@ -18,7 +18,8 @@ from holdfast.blocks.reuse import memory_of
 SIZE = 5000
 
 cpython = pytest.mark.skipif(
-    sys.implementation.name != "cpython", reason="only of CPython is known where bytes have a hash"
+    sys.implementation.name != "cpython",
+    reason="only of CPython is known where bytes have their hash",
 )
 
 
